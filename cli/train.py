@@ -1,0 +1,37 @@
+"""`rdt`: the commands of the trainer. So far: what this machine offers it."""
+
+from typing import Annotated
+
+import typer
+
+from cli.shell import print_json, run
+
+app = typer.Typer(
+    help="Train and run diffusion-transformer policies on converted data.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+@app.callback()
+def options() -> None:
+    """Train and run diffusion-transformer policies on converted data."""
+
+
+@app.command()
+def env(as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False) -> None:
+    """Print the versions and devices that a run on this machine would use."""
+    from rdt_model.environment import describe
+
+    found = describe()
+    if as_json:
+        print_json(found)
+    else:
+        typer.echo("\n".join(f"{name:14} {value}" for name, value in found.items()))
+
+
+def main() -> None:
+    """Entry point of `rdt`."""
+    run(app)

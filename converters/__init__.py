@@ -1,0 +1,1 @@
+"""Raw dataset to episodes: readers, specs, conversion."""

@@ -1,0 +1,193 @@
+"""DatasetSpec: one dataset (or one lab's robot) as data, read from YAML and checked as a whole.
+
+In: a YAML file of `converters/specs`, or a user's own of the same format. Out: a frozen model that says how an
+episode becomes the unified layout; `converters.fields` does it. A spec that loads is consistent: every slot
+exists and is filled once, widths and units fit through the ops, every correction applies to something.
+"""
+
+import copy
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BeforeValidator, Field, JsonValue, PrivateAttr, ValidationError, model_validator
+
+from converters.readers import READERS
+from converters.spec_file import parse_yaml, read_text, spec_error
+from converters.spec_model import (
+    AnyCamera,
+    Camera,
+    Correction,
+    FieldSpec,
+    Instruction,
+    KeepRule,
+    Names,
+    Part,
+    listed,
+    one_of,
+    problem,
+)
+from converters.spec_table import as_table
+from rdt_data import layout
+from rdt_data.errors import SpecError, unknown
+
+__all__ = ["SPECS", "Camera", "DatasetSpec", "FieldSpec", "load_spec", "parse_spec"]
+
+SPECS = Path(__file__).parent / "specs"
+Fields = Annotated[tuple[FieldSpec, ...], BeforeValidator(listed)]
+
+
+class DatasetSpec(Part):
+    """How one dataset becomes the unified layout. See docs/my_robot.yaml for every key, explained."""
+
+    title: str = Field(min_length=1)
+    reader: Annotated[str, one_of("reader", tuple(READERS))]
+    options: dict[str, JsonValue] = Field(default_factory=dict)
+    names: Names = ()
+    control_hz: float = Field(gt=0)
+    robot: str | None = None
+    cameras: dict[Annotated[str, one_of("camera slot", layout.CAMERAS)], AnyCamera] = Field(default_factory=dict)
+    instruction: Instruction
+    state: Annotated[Fields, Field(min_length=1)]
+    action: Annotated[Literal["next_state", "recorded"], one_of("action", ("next_state", "recorded"))] = "next_state"
+    recorded_action: Annotated[Fields, Field(min_length=1)] | None = None
+    keep_if: Annotated[tuple[KeepRule, ...], BeforeValidator(listed)] = ()
+    corrections: Annotated[tuple[Correction, ...], BeforeValidator(listed)] = ()
+    notes: str | None = None
+    source: str | None = None
+
+    _file: str = PrivateAttr("")
+    _text: str = PrivateAttr("")
+    _data: dict[str, Any] = PrivateAttr(default_factory=dict)
+    _applied: tuple[Correction, ...] = PrivateAttr(())
+
+    @property
+    def name(self) -> str:
+        """The file's name without its ending: the name of the dataset."""
+        return Path(self._file).stem
+
+    @property
+    def file(self) -> str:
+        """The file it was read from, as it was given."""
+        return self._file
+
+    @property
+    def text(self) -> str:
+        """The YAML it was read from, unchanged; `corrected` does not change it either."""
+        return self._text
+
+    @property
+    def applied(self) -> tuple[Correction, ...]:
+        """The corrections this spec is the result of."""
+        return self._applied
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content as written, JSON-able; after `corrected`, with the corrections worked in."""
+        return copy.deepcopy(self._data)
+
+    def __str__(self) -> str:
+        return as_table(self)
+
+    def mask(self, what: Literal["state", "action"]) -> npt.NDArray[np.bool_]:
+        """(128,) the slots that can be real, optional fields included; of the action by this spec's default."""
+        recorded = what == "action" and self.action == "recorded"
+        mask = np.zeros(layout.DIM, np.bool_)
+        for field in (self.recorded_action or ()) if recorded else self.state:
+            mask[list(field.indices)] = True
+        return mask
+
+    def irreversible(self) -> list[str]:
+        """The fields that cannot be turned back into the robot's own values, and the op that is why."""
+        return [
+            f"{section}[{number}] {field.from_}: {op.name}"
+            for section, fields in (("state", self.state), ("recorded_action", self.recorded_action or ()))
+            for number, field in enumerate(fields)
+            for op in field.ops
+            if op.kind.inverse is None
+        ]
+
+    def corrected(self) -> "DatasetSpec":
+        """This spec with its corrections of likely mistakes applied (and none left to apply)."""
+        data = self.to_dict()
+        data.pop("corrections", None)
+        for number, correction in enumerate(self.corrections):
+            _apply(correction, data, f"{self._file}: corrections[{number}]")
+        return _build(data, self._text, self._file, (*self._applied, *self.corrections))
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "DatasetSpec":
+        if self.action == "recorded" and self.recorded_action is None:
+            raise problem(
+                "recorded actions are the default, but none are described",
+                remedy="describe them in `recorded_action`, or use next_state",
+                key="action",
+            )
+        _check_overlap("state", self.state)
+        _check_overlap("recorded_action", self.recorded_action or ())
+        return self
+
+
+def _check_overlap(section: str, fields: tuple[FieldSpec, ...]) -> None:
+    owner: dict[int, int] = {}
+    for number, field in enumerate(fields):
+        for slot in field.indices:
+            if slot in owner:
+                raise problem(
+                    f"{layout.preferred_name(slot)} is filled by {section}[{owner[slot]}] already",
+                    remedy="let one field fill each slot",
+                    key=f"{section}[{number}].to",
+                )
+            owner[slot] = number
+
+
+def _apply(correction: Correction, data: dict[str, Any], where: str) -> None:
+    """Change the matching fields of `data` in place."""
+    known = [field.alias or name for name, field in FieldSpec.model_fields.items()]
+    for part, keys in (("match", correction.match), ("set", correction.set)):
+        for key in keys:
+            if key not in known:
+                error = unknown("key of a field", key, known)
+                raise SpecError(f"{where}.{part}: {error.problem}", remedy=error.remedy)
+    matching = [
+        field
+        for field in data.get(correction.section) or ()
+        if all(key in field and field[key] == value for key, value in correction.match.items())
+    ]
+    if not matching:
+        asked = ", ".join(f"{key}: {value}" for key, value in correction.match.items())
+        raise SpecError(
+            f"{where}.match: no field of {correction.section} has {asked}",
+            remedy="copy the values from the field to correct",
+        )
+    for field in matching:
+        field.update(copy.deepcopy(correction.set))
+
+
+def _build(data: dict[str, Any], text: str, file: str, applied: tuple[Correction, ...] = ()) -> DatasetSpec:
+    try:
+        spec = DatasetSpec.model_validate(data)
+    except ValidationError as error:
+        raise spec_error(error, f"{file} (corrected)" if applied else file, DatasetSpec) from error
+    spec._file, spec._text, spec._data, spec._applied = file, text, data, applied
+    return spec
+
+
+def parse_spec(text: str, file: str) -> DatasetSpec:
+    """The spec that a YAML text holds; `file` names it in errors. Its corrections are tried, not applied."""
+    spec = _build(parse_yaml(text, file), text, file)
+    spec.corrected()
+    return spec
+
+
+def load_spec(path_or_name: str | Path) -> DatasetSpec:
+    """A spec by the path of its YAML file (it ends in .yaml or .yml, or has a "/"), or by its catalog name."""
+    path = Path(path_or_name)
+    if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
+        return parse_spec(read_text(path), str(path))
+    known = sorted(file.stem for file in SPECS.glob("*.yaml"))
+    if path.name not in known:
+        error = unknown("dataset spec", path.name, known)
+        raise SpecError(error.problem, remedy=f"{error.remedy.rstrip()} or give the path of a YAML file")
+    file = SPECS / f"{path.name}.yaml"
+    return parse_spec(read_text(file), f"{SPECS.parent.name}/{SPECS.name}/{file.name}")

@@ -1,0 +1,122 @@
+"""The text of a spec -> plain data, and what is wrong with it -> one SpecError that a person can act on.
+
+Only plain YAML is read: no tags that make objects, no aliases (a few lines of them can stand for gigabytes), and a
+key that is written twice is an error, which PyYAML alone would let pass.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from rdt_data.errors import SpecError, unknown
+
+
+def read_text(path: Path) -> str:
+    """The text of a spec file."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise SpecError(
+            f"{path}: cannot be read: {error.strerror}", remedy="check the path, or name a spec of the catalog"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise SpecError(f"{path}: is not UTF-8 text (byte {error.start})", remedy="give a YAML text file") from error
+
+
+def parse_yaml(text: str, file: str) -> dict[str, Any]:
+    """The mapping that a spec file holds."""
+    try:
+        data = yaml.load(text, Loader=_Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise SpecError(f"{file}: {where}{error.problem or error.context}", remedy="correct the YAML there") from error
+    except (yaml.YAMLError, RecursionError) as error:
+        raise SpecError(f"{file}: not YAML: {error}", remedy="give a YAML text file") from error
+    if not isinstance(data, dict):
+        said = "it is empty" if data is None else f"it holds a {type(data).__name__}"
+        raise SpecError(
+            f"{file}: a spec is a mapping of names to values, {said}",
+            remedy="start from docs/my_robot.yaml or a file in converters/specs",
+        )
+    return data
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain YAML without aliases, strict about keys: strings only, none twice."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(None, None, "an alias; write the value out again", mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: dict[str, int] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a key is not a name", key.start_mark)
+            if key.value in seen:
+                text = f"the key {key.value!r} is there twice (first in line {seen[key.value]})"
+                raise yaml.constructor.ConstructorError(None, None, text, key.start_mark)
+            seen[key.value] = key.start_mark.line + 1
+        return {str(key): value for key, value in super().construct_mapping(node, deep=deep).items()}
+
+
+def spec_error(error: ValidationError, file: str, model: type[BaseModel]) -> SpecError:
+    """Every problem pydantic found, one a line, with what to do about each."""
+    problems, remedies = [], []
+    for found in error.errors(include_url=False):
+        text, remedy, key = _explained(found, model)
+        path = _path([*found["loc"], *([key] if key else [])])
+        problems.append(f"{file}: {path}: {text}" if path else f"{file}: {text}")
+        remedies.append((path, remedy))
+    if len(remedies) == 1:
+        return SpecError(problems[0], remedy=remedies[0][1])
+    return SpecError("\n".join(problems), remedy="; ".join(f"{path}: {remedy}" for path, remedy in remedies))
+
+
+def _path(location: list[int | str]) -> str:
+    """("state", 2, "to") -> "state[2].to"."""
+    text = ""
+    for step in location:
+        if step != "[key]":  # pydantic's word for "the key itself"
+            text += f"[{step}]" if isinstance(step, int) else f".{step}"
+    return text.removeprefix(".")
+
+
+def _explained(found: Mapping[str, Any], model: type[BaseModel]) -> tuple[str, str, str]:
+    """Problem, remedy, and the key below the location, for one of pydantic's findings."""
+    value, kind, context = found["input"], found["type"], found.get("ctx", {})
+    if kind == "spec":
+        return context["problem"], context["remedy"], context["key"]
+    if kind == "extra_forbidden":
+        known = _keys_at(model, list(found["loc"][:-1]))
+        return "there is no such key", unknown("key", str(found["loc"][-1]), known).remedy, ""
+    if kind == "missing":
+        return "is missing", f"add `{found['loc'][-1]}:`", ""
+    return f"{_shown(value)}: {found['msg'][0].lower()}{found['msg'][1:]}", "correct the value", ""
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def _keys_at(model: type[BaseModel], location: list[int | str]) -> list[str]:
+    """The keys that the model at `location` below `model` knows, as YAML spells them."""
+    for step in location:
+        if isinstance(step, str):
+            field = next((f for name, f in model.model_fields.items() if step in (name, f.alias)), None)
+            model = next(_models_in(field.annotation), model) if field else model
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _models_in(inner)

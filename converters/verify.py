@@ -1,0 +1,225 @@
+"""Check a store: every byte against its checksums, every episode against its source.
+
+Without a source: files, sizes, checksums, counts, masks, sampled frames. With one: the plan is made again and every
+episode is converted again in memory and compared (vectors, masks, words, which ones are left out); frames are
+compared by checksum, each of them.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from converters.convert import EpisodeConverter, PartJob, convert_frames, quarantine_entry, read_segments
+from converters.fields import keep
+from converters.plan import Plan, Request, make_plan
+from converters.spec import parse_spec
+from rdt_data.episode import Episode
+from rdt_data.errors import RdtError, SourceError
+from rdt_data.images import ImageError, decode
+from rdt_data.jobs import Workers
+from rdt_data.shards import crc32c
+from rdt_data.store import Dataset, Part, open_dataset
+from rdt_data.stored import StoredEpisode
+
+
+@dataclass(slots=True)
+class VerifyReport:
+    """What was checked, and every problem found (none: the store is good)."""
+
+    store: str
+    parts: int = 0
+    episodes: int = 0
+    steps: int = 0
+    files: int = 0
+    bytes: int = 0
+    frames: int = 0
+    against_source: bool = False
+    problems: list[str] = field(default_factory=list)
+
+    def add(self, other: "VerifyReport") -> None:
+        for name in ("parts", "episodes", "steps", "files", "bytes", "frames"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.problems += other.problems
+
+
+def verify_store(store: str, source: Path | None = None, *, workers: int = 1, ray: str | None = None) -> VerifyReport:
+    """Check a store by itself, and against its source when that is given. Raises RdtError only when it cannot be
+    opened; everything else is a problem in the report."""
+    dataset = open_dataset(store)
+    report = VerifyReport(store, against_source=source is not None)
+    if not dataset.complete:
+        report.problems.append("the conversion has not finished: run `rdt-data convert` again")
+    jobs = [_PartCheck(store, number) for number in range(len(dataset.parts))]
+    if source is not None:
+        plan = make_plan(source, request_of(dataset))
+        report.problems += _plan_problems(dataset, plan)
+        jobs = [_PartCheck(store, number, plan) for number in range(min(len(dataset.parts), len(plan.parts)))]
+    with Workers(min(workers, max(len(jobs), 1)), ray=ray) as pool:
+        found = dict(pool.map(check_part, jobs))
+    for number in sorted(found):
+        report.add(found[number])
+    return report
+
+
+def request_of(dataset: Dataset) -> Request:
+    """The request a store was made with."""
+    asked = dict(dataset.attributes["request"])
+    asked["episodes"] = None if asked["episodes"] is None else tuple(asked["episodes"])
+    return Request.of(parse_spec(dataset.spec_text, f"{dataset.name}.yaml"), **asked)
+
+
+@dataclass(frozen=True, slots=True)
+class _PartCheck:
+    store: str
+    number: int
+    plan: Plan | None = None
+
+
+def _plan_problems(dataset: Dataset, plan: Plan) -> list[str]:
+    problems = []
+    for number, part in enumerate(dataset.parts):
+        then = part.attributes["sources"]
+        now = (
+            [[s.file.path, s.start, s.stop, s.file.bytes] for s in plan.parts[number]]
+            if number < len(plan.parts)
+            else None
+        )
+        if then != now:
+            problems.append(f"part {part.id}: the source has changed: then {then}, now {now}")
+    if len(plan.parts) > len(dataset.parts):
+        problems.append(f"the source makes {len(plan.parts)} parts, the store has {len(dataset.parts)}")
+    return problems
+
+
+def check_part(check: _PartCheck) -> VerifyReport:
+    """Check one part; runs in a worker."""
+    dataset = open_dataset(check.store)
+    part = dataset.parts[check.number]
+    report = VerifyReport(check.store, parts=1, episodes=part.episodes, steps=part.steps)
+    _check_files(dataset, part, report)
+    if report.problems:
+        return report  # what is damaged is not read further
+    first = sum(earlier.episodes for earlier in dataset.parts[: check.number])
+    episodes = [dataset[number] for number in range(first, first + part.episodes)]
+    try:
+        _check_counts(part, episodes, report)
+        for episode in episodes:
+            _check_frames(episode, report)
+        if check.plan is not None:
+            _check_source(check, part, episodes, report)
+    except RdtError as error:
+        report.problems.append(f"part {part.id}: {error.problem}")
+    return report
+
+
+def _check_files(dataset: Dataset, part: Part, report: VerifyReport) -> None:
+    """Every file of a part: there, of its size, with its checksum."""
+    folder = f"{dataset._path}/parts/{part.id}"
+    for path, (size, checksum) in part.attributes["files"].items():
+        try:
+            data = dataset._fs.cat_file(f"{folder}/{path}")
+        except FileNotFoundError:
+            report.problems.append(f"part {part.id}: {path} is missing")
+            continue
+        report.files += 1
+        report.bytes += len(data)
+        if len(data) != size:
+            report.problems.append(f"part {part.id}: {path} has {len(data)} bytes, {size} were written")
+        elif crc32c(data) != checksum:
+            report.problems.append(f"part {part.id}: {path} is damaged (its CRC32C differs)")
+
+
+def _check_counts(part: Part, episodes: list[StoredEpisode], report: VerifyReport) -> None:
+    lengths = [len(episode) for episode in episodes]
+    starts = [episode.start for episode in episodes]
+    if sum(lengths) != part.steps or starts != [sum(lengths[:i]) for i in range(len(lengths))]:
+        report.problems.append(f"part {part.id}: the lengths of its episodes do not add up to {part.steps} steps")
+    for episode in episodes:
+        state, action = episode.state, episode.action
+        for name, values, mask in (("state", state, episode.state_mask), ("action", action, episode.action_mask)):
+            if values.shape != (len(episode), 128) or not np.isfinite(values).all() or values[:, ~mask].any():
+                report.problems.append(f"{episode.id}: {name} is not finite, or not 0 outside its mask")
+
+
+def _check_frames(episode: StoredEpisode, report: VerifyReport) -> None:
+    """The first, the middle and the last frame decode to the size the store states."""
+    for slot in episode.cameras:
+        frames = episode.images(slot)
+        for step in sorted({0, len(episode) // 2, len(episode) - 1}):
+            report.frames += 1
+            try:
+                shape = decode(frames.encoded(step)).shape
+            except ImageError as error:
+                report.problems.append(f"{episode.id}: {slot} frame {step}: {error.problem}")
+                continue
+            if shape != frames.shape[1:]:
+                report.problems.append(
+                    f"{episode.id}: {slot} frame {step} is {shape}, the store says {frames.shape[1:]}"
+                )
+
+
+def _check_source(check: _PartCheck, part: Part, stored: list[StoredEpisode], report: VerifyReport) -> None:
+    """Convert the part's source again, in memory, and compare."""
+    plan = check.plan
+    assert plan is not None
+    left_out: dict[str, list[dict[str, Any]]] = {"filtered": [], "quarantined": []}
+    there = iter(stored)
+    for episode, frames in _again(plan, check.number, left_out):
+        kept = next(there, None)
+        if kept is None or kept.id != episode.id:
+            report.problems.append(f"part {part.id}: {episode.id} of the source is not where it should be")
+            return
+        _compare(episode, kept, report)
+        _compare_frames(frames, kept, report)
+    if next(there, None) is not None:
+        report.problems.append(f"part {part.id}: it holds more episodes than its source")
+    for what, entries in left_out.items():
+        if entries != part.attributes[what]:
+            report.problems.append(f"part {part.id}: {what} then {part.attributes[what]}, now {entries}")
+
+
+Checksums = dict[str, list[int]]
+
+
+def _again(plan: Plan, part: int, left_out: dict[str, list[dict[str, Any]]]) -> Iterator[tuple[Episode, Checksums]]:
+    """The episodes of a part converted again, with the CRC32C of each frame; fills `left_out`."""
+    job = PartJob(part, plan.parts[part], plan.root, plan.request, plan.cameras, Path(), Path(), "quarantine")
+    convert = EpisodeConverter(plan.request)
+    for segment, number, raw in read_segments(job):
+        try:
+            if isinstance(raw, SourceError):
+                raise raw
+            if reason := keep(plan.request.spec, raw):
+                left_out["filtered"].append({"episode": raw.name, "reason": reason})
+                continue
+            episode = convert(raw)
+            frames = convert_frames(plan.request, plan.cameras, raw)
+            sums = {slot: [crc32c(frame) for frame in of_slot] for slot, of_slot in frames.items()}
+        except SourceError as error:
+            left_out["quarantined"].append(quarantine_entry(error.within(file=segment.file.path, episode=number)))
+            continue
+        yield episode, sums
+
+
+def _compare(episode: Episode, stored: StoredEpisode, report: VerifyReport) -> None:
+    """Vectors exactly, masks, words."""
+    for name in ("state", "action", "state_mask", "action_mask"):
+        if not np.array_equal(getattr(episode, name), getattr(stored, name)):
+            report.problems.append(f"{episode.id}: {name} differs from its source")
+    for name in ("instruction", "instruction_raw", "source"):
+        if getattr(episode, name) != getattr(stored, name):
+            report.problems.append(f"{episode.id}: {name} is {getattr(stored, name)!r}, the source says otherwise")
+
+
+def _compare_frames(frames: Checksums, stored: StoredEpisode, report: VerifyReport) -> None:
+    """Every frame (encoding is deterministic, so this holds for encoded ones too)."""
+    if set(frames) != set(stored.cameras):
+        report.problems.append(f"{stored.id}: cameras are {stored.cameras}, the source has {tuple(frames)}")
+        return
+    for slot, sums in frames.items():
+        differing = [step for step, crc in enumerate(stored.images(slot).checksums()) if crc != sums[step]]
+        if differing:
+            report.problems.append(f"{stored.id}: {slot} frames {differing[:5]} differ from their source")

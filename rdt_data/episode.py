@@ -1,0 +1,65 @@
+"""One episode in the unified layout, checked when it is made: what converters produce and the store keeps."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from rdt_data.errors import RdtError
+from rdt_data.images import Codec
+from rdt_data.layout import DIM
+
+FloatArray = npt.NDArray[np.float32]
+BoolArray = npt.NDArray[np.bool_]
+
+ActionMode = Literal["next-state", "recorded"]
+
+
+@dataclass(frozen=True, slots=True)
+class CameraFormat:
+    """How the frames of one camera are stored: size in pixels, codec, whether red and blue lie exchanged.
+
+    `quality` is the JPEG quality new frames are encoded with; copied frames keep their own.
+    """
+
+    codec: Codec
+    height: int
+    width: int
+    swapped: bool = False
+    quality: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """The vectors, words and origin of one episode; frames travel beside it, one at a time.
+
+    state, action: (T, 128) float32 in the units of `layout`; the masks (128,) bool say which slots are real, the
+    others are 0. instruction: cleaned text, "" where there is none; instruction_raw: as recorded. control_hz:
+    steps per second. id: stable within the dataset; source: file and position it came from.
+    """
+
+    id: str
+    source: str
+    state: FloatArray
+    action: FloatArray
+    state_mask: BoolArray
+    action_mask: BoolArray
+    instruction: str
+    instruction_raw: str
+    control_hz: float
+
+    def __post_init__(self) -> None:
+        steps = len(self.state)
+        for name, value in (("state", self.state), ("action", self.action)):
+            if value.shape != (steps, DIM) or value.dtype != np.float32:
+                raise RdtError(
+                    f"{self.id}: {name} is {value.dtype} {value.shape}",
+                    remedy=f"an episode of {steps} steps holds float32 ({steps}, {DIM})",
+                )
+        for name, mask in (("state_mask", self.state_mask), ("action_mask", self.action_mask)):
+            if mask.shape != (DIM,) or mask.dtype != np.bool_:
+                raise RdtError(f"{self.id}: {name} is {mask.dtype} {mask.shape}", remedy=f"use bool ({DIM},)")
+
+    def __len__(self) -> int:
+        return len(self.state)

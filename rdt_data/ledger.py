@@ -1,0 +1,268 @@
+"""The writing side of a store on disk: begin or continue it, commit parts, know what is done.
+
+There is no separate journal: a part that is visible is done, and what was quarantined in it is in its attributes.
+Half-written parts live in `.partial/<run>/` inside the store and become visible by one rename. A run that was
+killed leaves its folder behind; the next run first renames that folder, so that a worker which outlived its run
+finds nothing left to commit, and then removes it.
+"""
+
+import errno
+import fcntl
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import fsspec
+import zarr
+
+from rdt_data.errors import StoreError
+from rdt_data.store import FORMAT, VERSION, read_attributes
+
+Plan = Sequence[Mapping[str, Any]]
+"""For each part, in order: what it is made from. Equal entries mean equal parts.
+
+`sources` is a list of [file, first episode, one past the last, bytes of the file, its mtime in ns].
+"""
+
+_LOCAL = fsspec.filesystem("file")
+_CONTENT = ("zarr.json", "parts", "language", "stats")
+
+
+class Ledger:
+    """A destination that this process alone writes: a context manager holding its lock."""
+
+    def __init__(self, dest: Path, header: Mapping[str, Any], plan: Plan, *, overwrite: bool = False) -> None:
+        """Begin `dest`, or continue it when it was begun with the same header.
+
+        Raises StoreError when dest belongs to another program, to a different command, to a run that is still
+        going, or when a source it has finished parts of has changed.
+        """
+        self.dest = dest
+        self.plan = [dict(entry) for entry in plan]
+        _refuse_foreign(dest)
+        self._lock = _lock(dest)
+        try:
+            with disk_problems_told(dest):
+                self._clean()
+                if overwrite or not (dest / "zarr.json").exists():
+                    _remove_store(dest)
+                self.run = self._scratch / uuid.uuid4().hex
+                self.run.mkdir()
+                self.done = self._continue(header)
+        except BaseException:
+            self._leave()
+            raise
+
+    @property
+    def _scratch(self) -> Path:
+        return self.dest / ".partial"
+
+    def path(self, part: int) -> Path:
+        """Where a worker may write part number `part` before it is committed."""
+        return self.run / str(part)
+
+    def finish(self, totals: Mapping[str, Any]) -> None:
+        """Say in the store that every part is there; a store that says so is left as it is."""
+        done = {"complete": True, **totals}
+        with disk_problems_told(self.dest):
+            root = zarr.open_group(self.dest, mode="r+")
+            if any(root.attrs.get(key) != value for key, value in done.items()):
+                root.update_attributes(done)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
+        """Remove everything temporary and give the lock back."""
+        try:
+            self._clean()
+            shutil.rmtree(self._scratch, ignore_errors=True)
+        finally:
+            os.close(self._lock)
+
+    def _bury(self, folder: Path) -> None:
+        """Remove a folder that a worker may still be writing: rename first, so that it cannot be committed."""
+        grave = self._scratch / f"dead-{uuid.uuid4().hex}"
+        folder.rename(grave)
+        shutil.rmtree(grave, ignore_errors=True)
+
+    def _clean(self) -> None:
+        """Remove what this run and runs that were killed left behind."""
+        for entry in self._scratch.iterdir():
+            if entry.is_dir():
+                self._bury(entry)
+        for folder in (self.dest, self.dest / "parts"):
+            for leftover in folder.glob("zarr.*.partial"):  # zarr's own temporary name
+                leftover.unlink()
+
+    def _continue(self, header: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
+        """Write or compare the header; returns the attributes of the parts that are done."""
+        header = {"format": FORMAT, "version": VERSION, **header}
+        if not (self.dest / "zarr.json").exists():
+            root = zarr.create_group(self.dest, zarr_format=3, attributes={**header, "complete": False})
+            root.create_group("parts", attributes={"plan": self.plan})
+            return {}
+        stored = read_attributes(_LOCAL, str(self.dest))
+        if differences := _differences(header, stored):
+            raise StoreError(
+                f"{self.dest} was begun by a different command:\n{differences}",
+                remedy="repeat the first command to continue it, choose another destination, or use --overwrite",
+            )
+        if not (self.dest / "parts" / "zarr.json").exists():
+            zarr.open_group(self.dest, mode="r+").create_group("parts", attributes={"plan": self.plan})
+            return {}
+        return self._finished_parts()
+
+    def _finished_parts(self) -> dict[int, dict[str, Any]]:
+        """Parts on disk, after making sure that they are whole and that their sources have not changed."""
+        stored = read_attributes(_LOCAL, str(self.dest / "parts"))["plan"]
+        done: dict[int, dict[str, Any]] = {}
+        for entry in (self.dest / "parts").iterdir():
+            if not entry.name.isdecimal():
+                continue
+            part = int(entry.name)
+            then, now = (plan[part] if part < len(plan) else None for plan in (stored, self.plan))
+            if now != then:
+                raise StoreError(
+                    f"{self.dest}: the source of part {part} has changed since it was converted:\n"
+                    f"  then {_only_in(then, now)}\n  now  {_only_in(now, then)}",
+                    remedy="convert to another destination, or start again with --overwrite",
+                )
+            attributes = whole_part(entry)
+            if attributes is None:  # a power failure can lose the end of a file whose rename survived
+                self._bury(entry)
+            else:
+                done[part] = attributes
+        if stored != self.plan:
+            zarr.open_group(self.dest / "parts", mode="r+").update_attributes({"plan": self.plan})
+            zarr.open_group(self.dest, mode="r+").update_attributes({"complete": False})
+        return done
+
+
+def commit(temporary: Path, dest: Path, part: int) -> None:
+    """Make a finished part visible, by one rename.
+
+    When the part is there already (its worker died after committing and the part was made again), the two are
+    equal and the new one is dropped.
+    """
+    try:
+        temporary.rename(dest / "parts" / str(part))
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        shutil.rmtree(temporary)
+
+
+def whole_part(part: Path) -> dict[str, Any] | None:
+    """The attributes of a part whose files all have the size that its attributes state; else None."""
+    try:
+        attributes = read_attributes(_LOCAL, str(part))
+    except StoreError:
+        return None
+    files: dict[str, list[int]] = attributes.get("files", {})
+    sizes_fit = all((part / p).is_file() and (part / p).stat().st_size == size for p, (size, _) in files.items())
+    return attributes if files and sizes_fit else None
+
+
+@contextmanager
+def disk_problems_told(dest: Path) -> Iterator[None]:
+    """Tell an OSError of whoever writes `dest` as what the user can mend: a full disk, a quota, a lost mount."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"cannot write {error.filename or dest}: {error.strerror}",
+            remedy="free space or mend the disk, then run the same command again: finished parts stay",
+        ) from error
+
+
+def _refuse_foreign(dest: Path) -> None:
+    """Only a new path, an empty directory or a store of ours may be written."""
+    if dest.is_file():
+        raise StoreError(f"{dest} is a file", remedy="give the path of a new directory, for example data.zarr")
+    if not dest.exists():
+        return
+    names = {entry.name for entry in dest.iterdir()} - {".partial"}
+    if "zarr.json" in names:
+        ours = read_attributes(_LOCAL, str(dest)).get("format") == FORMAT
+    else:  # a run that was killed before it had begun a store, or while it replaced one
+        left = _CONTENT if (dest / ".partial" / "lock").exists() else ()
+        ours = all(name in left or (name.startswith("zarr.") and name.endswith(".partial")) for name in names)
+    if not ours:
+        raise StoreError(
+            f"{dest} exists and is not a store of this program (it holds {', '.join(sorted(names)[:3])})",
+            remedy="give the path of a new directory; --overwrite does not remove what others wrote",
+        )
+
+
+def _lock(dest: Path) -> int:
+    """Take the lock of a destination; the system gives it back however this process ends."""
+    try:
+        (dest / ".partial").mkdir(parents=True, exist_ok=True)
+        lock = os.open(dest / ".partial" / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise StoreError(
+            f"cannot write to {dest}: {error.strerror}", remedy="check its path, permissions and free space"
+        ) from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(lock)
+        if error.errno != errno.EWOULDBLOCK:
+            raise
+        raise StoreError(
+            f"another `rdt-data convert` is writing {dest}", remedy="wait for it, or stop it and run this again"
+        ) from None
+    if os.fstat(lock).st_nlink == 0:  # the run that held it has just ended and removed it
+        os.close(lock)
+        return _lock(dest)
+    return lock
+
+
+def _remove_store(dest: Path) -> None:
+    for name in _CONTENT:  # zarr.json first: half a store is none
+        path = dest / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _differences(header: Mapping[str, Any], stored: Mapping[str, Any]) -> str:
+    lines = []
+    for key in header:
+        for name, now, then in _leaves(key, header[key], stored.get(key)):
+            lines.append(f"  {name}: then {then!r}, now {now!r}")
+    return "\n".join(line if len(line) < 300 else line[:300] + " …" for line in lines)
+
+
+def _leaves(name: str, now: Any, then: Any) -> list[tuple[str, Any, Any]]:
+    """The innermost values that differ, with their dotted names."""
+    if isinstance(now, dict) and isinstance(then, dict):
+        keys = list(now) + [key for key in then if key not in now]
+        return [leaf for key in keys for leaf in _leaves(f"{name}.{key}", now.get(key), then.get(key))]
+    return [] if now == then else [(name, now, then)]
+
+
+def _only_in(entry: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> str:
+    """The sources of one part that differ from those of another plan, in words."""
+    if entry is None:
+        return "nothing (the source has fewer files)"
+    differing = [row for row in entry["sources"] if other is None or row not in other["sources"]]
+    lines = [f"{file}, episodes {a}:{b}, {size} bytes, of {_time(ns)}" for file, a, b, size, ns in differing[:3]]
+    return "; ".join(lines) + (f"; and {len(differing) - 3} more" if len(differing) > 3 else "")
+
+
+def _time(ns: int) -> str:
+    return f"{datetime.fromtimestamp(ns // 10**9):%Y-%m-%d %H:%M:%S}.{ns % 10**9:09}"

@@ -1,0 +1,163 @@
+"""Open a converted dataset and read its episodes: nothing is read before it is asked for.
+
+A store is a Zarr v3 group (`docs/formats.md`). Opening reads its attributes only; vectors come through zarr,
+encoded frames by byte ranges. Paths and URLs (`file://`, `memory://`, `s3://` …) go through fsspec.
+"""
+
+import bisect
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import fsspec
+import numpy as np
+
+from rdt_data.episode import CameraFormat
+from rdt_data.errors import StoreError
+from rdt_data.layout import CAMERAS
+from rdt_data.stored import PartTable, StoredEpisode
+
+FORMAT = "rdt-data"
+VERSION = 1
+
+
+def open_dataset(url: str) -> "Dataset":
+    """Open a store by path or URL. Raises StoreError when there is none, or not one of this project."""
+    return Dataset(str(url))
+
+
+def read_attributes(fs: fsspec.AbstractFileSystem, path: str) -> dict[str, Any]:
+    """The attributes of the Zarr group at `path`. Raises StoreError when there is no whole Zarr v3 group."""
+    try:
+        data = fs.cat_file(f"{path}/zarr.json")
+    except (FileNotFoundError, NotADirectoryError):
+        raise StoreError(
+            f"{path} is not a Zarr v3 store: it has no zarr.json", remedy="give the DEST.zarr of `rdt-data convert`"
+        ) from None
+    try:
+        return dict(json.loads(data).get("attributes", {}))
+    except ValueError as error:
+        raise StoreError(f"{path}/zarr.json is damaged: {error}", remedy="convert this dataset again") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a part says of itself: see `parts.PartWriter.close`."""
+
+    id: str
+    episodes: int
+    steps: int
+    attributes: Mapping[str, Any]
+
+
+class Dataset:
+    """A converted dataset: a sequence of episodes. `len(ds)`, `ds[3]`, `for episode in ds`."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+        self._fs, self._path = fsspec.core.url_to_fs(self.url)
+        self.attributes = read_attributes(self._fs, self._path)
+        if self.attributes.get("format") != FORMAT:
+            raise StoreError(
+                f"{url} is the Zarr store of another program", remedy="give a store written by `rdt-data convert`"
+            )
+        if self.attributes["version"] > VERSION:
+            raise StoreError(
+                f"{url} has format version {self.attributes['version']}, this program knows {VERSION}",
+                remedy="install a newer rdt-data",
+            )
+
+    @property
+    def name(self) -> str:
+        """The name of the dataset's spec."""
+        return str(self.attributes["dataset"])
+
+    @property
+    def control_hz(self) -> float:
+        """Steps per second."""
+        return float(self.attributes["control_hz"])
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """The spec this store was made with, as data; `spec_text` is its YAML, verbatim."""
+        return dict(self.attributes["spec"])
+
+    @property
+    def spec_text(self) -> str:
+        return str(self.attributes["spec_text"])
+
+    @property
+    def complete(self) -> bool:
+        """Whether the conversion has finished; before, only the finished parts are here."""
+        return bool(self.attributes["complete"])
+
+    @property
+    def camera_formats(self) -> dict[str, CameraFormat]:
+        """Slot -> how its frames are stored."""
+        return {slot: CameraFormat(**form) for slot, form in self.attributes["cameras"].items()}
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """The camera slots that have frames."""
+        return tuple(slot for slot in CAMERAS if slot in self.attributes["cameras"])
+
+    @cached_property
+    def parts(self) -> tuple[Part, ...]:
+        """The visible parts in order."""
+        folder = f"{self._path}/parts"
+        names = (entry.rsplit("/", 1)[-1] for entry in self._fs.ls(folder, detail=False))
+        ids = sorted((name for name in names if name.isdecimal()), key=int)
+        found = ((name, read_attributes(self._fs, f"{folder}/{name}")) for name in ids)
+        return tuple(Part(name, about["episodes"], about["steps"], about) for name, about in found)
+
+    @cached_property
+    def _ends(self) -> list[int]:
+        return [int(end) for end in np.cumsum([part.episodes for part in self.parts])]
+
+    @cached_property
+    def _tables(self) -> dict[int, PartTable]:
+        return {}
+
+    @cached_property
+    def group(self) -> Any:
+        """The zarr.Group of this store, read-only."""
+        import zarr
+
+        if "://" in self.url and not self.url.startswith("file://"):
+            return zarr.open_group(zarr.storage.FsspecStore.from_url(self.url, read_only=True), mode="r")
+        return zarr.open_group(self._path, mode="r")
+
+    @property
+    def steps(self) -> int:
+        """Steps of all episodes together."""
+        return sum(part.steps for part in self.parts)
+
+    def listed(self, what: str) -> list[dict[str, Any]]:
+        """Episodes that are not here, each with its reason. what: "quarantined" or "filtered"."""
+        return [entry for part in self.parts for entry in part.attributes[what]]
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def __getitem__(self, number: int) -> StoredEpisode:
+        count = len(self)
+        if not -count <= number < count:
+            raise IndexError(f"{self.url} holds {count} episodes, there is no episode {number}")
+        number %= count
+        part = bisect.bisect_right(self._ends, number)
+        row = number - (self._ends[part - 1] if part else 0)
+        return StoredEpisode(self._table(part), row)
+
+    def __iter__(self) -> Iterator[StoredEpisode]:
+        return (self[number] for number in range(len(self)))
+
+    def _table(self, part: int) -> PartTable:
+        if part not in self._tables:
+            folder = f"parts/{self.parts[part].id}"
+            self._tables[part] = PartTable(self.group[folder], self._fs, f"{self._path}/{folder}", self.camera_formats)
+        return self._tables[part]
+
+    def __repr__(self) -> str:
+        return f"Dataset({self.url!r}, {self.name}, {len(self)} episodes, {self.control_hz:g} Hz)"

@@ -1,0 +1,1 @@
+"""The policy: network, diffusion, training, sampling (torch)."""

@@ -1,0 +1,192 @@
+"""Fixtures that several test files use."""
+
+import contextlib
+import hashlib
+import io
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+import cli.data
+from converters.demo_data import ALOHA_CAMERAS, RLDS_FEATURES, RLDS_NAME, RLDS_VERSION, Shard, rlds_features, rlds_info
+from converters.readers.tfrecord import example_proto, write_records
+from rdt_data.images import encode_jpeg
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with real data and goldens: RDT_SHARED, or `shared` beside the repository."""
+    folder = Path(os.environ.get("RDT_SHARED") or Path(__file__).parents[2] / "shared")
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not there: real data and goldens are checked only where it is")
+    return folder
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command printed and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def command(monkeypatch) -> Callable[..., Done]:
+    """Run an `rdt-data` command in this process, through its entry point."""
+
+    def run(*arguments: object) -> Done:
+        monkeypatch.setattr(sys, "argv", ["rdt-data", *map(str, arguments)])
+        out, err, code = io.StringIO(), io.StringIO(), 0
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                cli.data.main()
+            except SystemExit as end:
+                code = int(end.code or 0)
+        return Done(code, out.getvalue(), err.getvalue())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def program() -> Path:
+    """The installed `rdt-data`, for what needs a process of its own."""
+    return Path(sys.executable).parent / "rdt-data"
+
+
+@pytest.fixture(scope="session")
+def tree() -> Callable[[Path], dict[str, str]]:
+    """Every file below a folder with the digest of its bytes, every folder with none."""
+
+    def digest(path: Path) -> str:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def look(folder: Path) -> dict[str, str]:
+        paths = sorted(folder.rglob("*"))
+        return {path.relative_to(folder).as_posix(): digest(path) if path.is_file() else "" for path in paths}
+
+    return look
+
+
+def noise(seed: int, height: int, width: int) -> npt.NDArray[np.uint8]:
+    """An RGB image that no codec makes small."""
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def rlds_episode(seed: int, steps: int, frames: Sequence[bytes]) -> Any:
+    """An episode of the demo_two_arm dataset as a `tf.train.Example`, numbers drawn from `seed`."""
+    rng, example = np.random.default_rng(seed), example_proto().Example()
+    for key, feature in RLDS_FEATURES.items():
+        lists, count = example.features.feature[key], steps if key.startswith("steps/") else 1
+        if feature.kind == "float32":
+            lists.float_list.value.extend(rng.normal(size=count * math.prod(feature.shape)).tolist())
+        elif feature.kind == "bool":
+            lists.int64_list.value.extend([1] * count)
+        else:
+            lists.bytes_list.value.extend(frames if feature.kind == "jpeg" else [b"Push the red block"] * count)
+    return example
+
+
+def write_rlds(folder: Path, shards: Iterable[Sequence[bytes]], split: str = "train") -> Path:
+    """A demo_two_arm dataset with these records in its shards; returns its root."""
+    root = folder / RLDS_NAME / RLDS_VERSION
+    root.mkdir(parents=True, exist_ok=True)
+    shards = list(shards)
+    table = [Shard(split, n, len(shards), tuple(range(len(records)))) for n, records in enumerate(shards)]
+    for shard, records in zip(table, shards, strict=True):
+        write_records(root / shard.file_name, records)
+    info = rlds_info(table, [sum(map(len, records)) for records in shards])
+    (root / "features.json").write_text(json.dumps(rlds_features()))
+    (root / "dataset_info.json").write_text(json.dumps(info))
+    return root
+
+
+@pytest.fixture(scope="session")
+def rlds_source() -> Callable[..., Path]:
+    """Write a small RLDS dataset: 3 shards of 2 episodes; `change` alters the features of episodes, by number."""
+
+    def write(
+        folder: Path,
+        *,
+        shards: Sequence[int] = (2, 2, 2),
+        steps: int = 5,
+        size: tuple[int, int] = (24, 32),
+        change: Mapping[int, Callable[[Any], None]] = MappingProxyType({}),
+    ) -> Path:
+        records = []
+        for number in range(sum(shards)):
+            frames = [encode_jpeg(noise(100 * number + step, *size), 90) for step in range(steps)]
+            example = rlds_episode(number, steps, frames)
+            change.get(number, lambda features: None)(example.features.feature)
+            records.append(bytes(example.SerializeToString(deterministic=True)))
+        numbered = iter(records)
+        return write_rlds(folder, [[next(numbered) for _ in range(count)] for count in shards])
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def aloha_source() -> Callable[..., Path]:
+    """Write a small ALOHA recording: 4 files; `change` alters an open file, by number."""
+
+    def write(
+        folder: Path,
+        *,
+        episodes: int = 4,
+        steps: int = 6,
+        size: tuple[int, int] = (24, 32),
+        change: Mapping[int, Callable[[h5py.File], None]] = MappingProxyType({}),
+    ) -> Path:
+        root = folder / "demo_aloha"
+        root.mkdir(parents=True)
+        for number in range(episodes):
+            rng = np.random.default_rng(number)
+            with h5py.File(root / f"episode_{number}.hdf5", "w") as file:
+                for key in ("action", "observations/qpos", "observations/qvel"):
+                    file[key] = rng.normal(size=(steps, 14)).astype(np.float32)
+                for camera in ALOHA_CAMERAS.values():
+                    file[f"observations/images/{camera}"] = padded(
+                        encode_jpeg(noise(100 * number + step, *size), 90) for step in range(steps)
+                    )
+                file["instruction"] = "Push the red block"
+                change.get(number, lambda file: None)(file)
+        return root
+
+    return write
+
+
+def padded(frames: Iterable[bytes]) -> npt.NDArray[np.uint8]:
+    """Encoded frames as ALOHA keeps them: (T, P) uint8, filled up with zeros."""
+    frames = list(frames)
+    width = max(map(len, frames)) + 9
+    return np.stack([np.frombuffer(frame.ljust(width, b"\0"), np.uint8) for frame in frames])
+
+
+@pytest.fixture(scope="session")
+def big_source(tmp_path_factory) -> Path:
+    """An RLDS dataset that makes five parts: 5 shards of about 70 MB, no two episodes alike."""
+    frames = [encode_jpeg(noise(step, 240, 320), 95) for step in range(32)]
+    records = (
+        [
+            bytes(rlds_episode(10 * shard + number, len(frames), frames).SerializeToString(deterministic=True))
+            for number in range(8)
+        ]
+        for shard in range(5)
+    )
+    return write_rlds(tmp_path_factory.mktemp("big"), records)
