@@ -179,7 +179,8 @@ def rate_warning(raw: RawEpisode, spec: DatasetSpec) -> str | None:
     agreement = float((moved * speed).sum()) / np.sqrt(float((moved**2).sum()) * power)
     if seconds <= 0 or agreement < 0.9 or 0.7 < seconds * spec.control_hz < 1.4:
         return None
-    return f"{raw.name}: positions and velocities agree at about {1 / seconds:.0f} Hz, the spec says {spec.control_hz:g} Hz"
+    agreed = f"positions and velocities agree at about {1 / seconds:.0f} Hz"
+    return f"{raw.name}: {agreed}, the spec says {spec.control_hz:g} Hz"
 
 
 def _sampled_frames(raw: RawEpisode, key: str) -> list[Pixels]:
