@@ -64,10 +64,9 @@ def peer(out: Path, name: str, *arguments: str) -> float:
     return float(done.stdout.split()[-1])
 
 
-def rlds(out: Path, gigabytes: float, peers: bool) -> dict[str, float]:
-    source = data.make_rlds(out / f"rlds-{gigabytes:g}", int(gigabytes * 1e9))
-    steps = sum(int(n) for n in lengths(source)) * data.STEPS
-    dest, copy = out / "o.zarr", out / "copy"
+def rlds(source: Path, out: Path, episodes: int, peers: bool) -> dict[str, float]:
+    """An RLDS directory against cp, a bare loop, two workers, and tensorflow-datasets over `episodes` of it."""
+    steps, dest, copy = rlds_steps(source), out / "o.zarr", out / "copy"
     subprocess.run(["cp", "-r", str(source), str(copy)], check=True)  # warm the page cache
     cp = timed(["cp", "-r", str(source), str(copy)], [copy])
     bare = timed([sys.executable, str(HERE / "bare_loop.py"), str(source), str(copy)], [copy])
@@ -84,11 +83,8 @@ def rlds(out: Path, gigabytes: float, peers: bool) -> dict[str, float]:
         "2 workers / 1 (at least 1.6)": one / two,
     }
     if peers:
-        rate = peer(out, "tensorflow", str(source), "4")
-        found |= {
-            "tensorflow-datasets, steps/s": rate,
-            "convert / tensorflow-datasets (at least 100)": steps / one / rate,
-        }
+        rate = peer(out, "tensorflow", str(source), str(episodes))
+        found |= {"tensorflow-datasets, steps/s": rate, "convert / tensorflow-datasets": steps / one / rate}
     return found
 
 
@@ -132,9 +128,12 @@ def startup() -> dict[str, float]:
     return found
 
 
-def lengths(source: Path) -> list[str]:
-    info = json.loads(next(source.rglob("dataset_info.json")).read_text())
-    return [length for split in info["splits"] for length in split["shardLengths"]]
+def rlds_steps(source: Path) -> int:
+    """Steps of an RLDS directory, counted by the conversion's own plan."""
+    done = subprocess.run(
+        [*convert(source, source / "no.zarr"), "--dry-run", "--json"], capture_output=True, check=True
+    )
+    return int(json.loads(done.stdout)["steps"])
 
 
 def machine() -> str:
@@ -148,7 +147,7 @@ def machine() -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("bench-out"))
-    parser.add_argument("--gigabytes", type=float, default=2.0, help="size of the RLDS directory")
+    parser.add_argument("--gigabytes", type=float, default=2.0, help="size of each RLDS directory")
     parser.add_argument("--no-peers", action="store_true", help="without TensorFlow and LeRobot")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
@@ -157,10 +156,14 @@ def main() -> None:
     parts: dict[str, Callable[[], dict[str, float]]] = {
         "start-up": startup,
         "memory": lambda: memory(options.out),  # before the peers: it reads the largest process so far
-        "RLDS, three 480x640 JPEG cameras": lambda: rlds(options.out, options.gigabytes, peers),
+        "RLDS, three 480x640 JPEG cameras": lambda: rlds(large, options.out, 3, peers),
+        "RLDS as BridgeData's, four 64x64 JPEG cameras, one used": lambda: rlds(small, options.out, 50, peers),
         "ALOHA HDF5, one 480x640 JPEG camera": lambda: aloha_jpeg(options.out, peers),
         "ALOHA HDF5, one raw 480x640 camera": lambda: aloha_raw(options.out),
     }
+    size = int(options.gigabytes * 1e9)
+    large = data.make_rlds(options.out / f"rlds-{options.gigabytes:g}", size)
+    small = data.make_bridge(options.out / f"bridge-{options.gigabytes:g}", size)
     results: dict[str, object] = {"machine": machine()}
     for title, measure in parts.items():
         results[title] = measured = measure()

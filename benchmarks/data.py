@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 
 from converters.demo_data import Shard, rlds_features, rlds_info, rlds_record
-from converters.readers.tfrecord import write_records
+from converters.readers.tfrecord import example_proto, write_records
 from rdt_data.images import encode_jpeg, resize
 
 HEIGHT, WIDTH = 480, 640
@@ -63,6 +63,56 @@ def make_rlds(root: Path, total_bytes: int, shards: int = 8) -> Path:
     (folder / "features.json").write_text(features)
     (folder / "dataset_info.json").write_text(json.dumps(rlds_info(plan, sizes)))
     return root
+
+
+def make_bridge(root: Path, total_bytes: int, shards: int = 8) -> Path:
+    """An RLDS directory as BridgeData's debug set: 40 steps, four 64x64 JPEG cameras, of which the spec uses one."""
+    folder = root / "bridge_dataset" / "1.0.0"
+    if (folder / "dataset_info.json").exists():
+        return root
+    folder.mkdir(parents=True, exist_ok=True)
+    rng, example = np.random.default_rng(3), example_proto().Example()
+    jpegs = [encode_jpeg(resize(photo_like(number), 64, 64), 95) for number in range(VARIANTS)]
+    steps, feature = 40, example.features.feature
+    for key, width in (("action", 7), ("observation/state", 7), ("language_embedding", 512)):
+        feature[f"steps/{key}"].float_list.value.extend(rng.normal(size=steps * width).astype(np.float32).tolist())
+    for number in range(4):
+        chosen = [jpegs[i] for i in rng.integers(0, len(jpegs), steps)]
+        feature[f"steps/observation/image_{number}"].bytes_list.value.extend(chosen)
+    feature["steps/is_first"].int64_list.value.extend([1] + [0] * (steps - 1))
+    feature["steps/language_instruction"].bytes_list.value.extend([b"put the carrot on the plate"] * steps)
+    record = bytes(example.SerializeToString(deterministic=True))
+    count = max(1, round(total_bytes / len(record) / shards))
+    for shard in range(shards):
+        write_records(folder / f"bridge_dataset-train.tfrecord-{shard:05d}-of-{shards:05d}", [record] * count)
+    splits = [{"name": "train", "numBytes": str(len(record) * count * shards), "shardLengths": [str(count)] * shards}]
+    info = {"name": "bridge_dataset", "version": "1.0.0", "fileFormat": "tfrecord", "splits": splits}
+    (folder / "features.json").write_text(json.dumps(_bridge_features()))
+    (folder / "dataset_info.json").write_text(json.dumps(info))
+    return root
+
+
+def _bridge_features() -> dict[str, object]:
+    def kind(name: str, **content: object) -> dict[str, object]:
+        return {"pythonClassName": f"tensorflow_datasets.core.features.{name}", **content}
+
+    def tensor(dtype: str, *shape: str) -> dict[str, object]:
+        value = {"shape": {"dimensions": list(shape)} if shape else {}, "dtype": dtype, "encoding": "none"}
+        return kind("tensor_feature.Tensor" if shape else "scalar.Scalar", tensor=value)
+
+    def nested(**features: object) -> dict[str, object]:
+        return kind("features_dict.FeaturesDict", featuresDict={"features": features})
+
+    shape = {"dimensions": ["64", "64", "3"]}
+    image = kind("image_feature.Image", image={"shape": shape, "dtype": "uint8", "encodingFormat": "jpeg"})
+    steps = nested(
+        action=tensor("float32", "7"),
+        language_embedding=tensor("float32", "512"),
+        language_instruction=kind("text_feature.Text", text={}),
+        is_first=tensor("bool"),
+        observation=nested(state=tensor("float32", "7"), **{f"image_{number}": image for number in range(4)}),
+    )
+    return nested(steps=kind("dataset_feature.Dataset", sequence={"feature": steps, "length": "-1"}))
 
 
 def make_aloha_jpeg(root: Path, total_bytes: int, steps: int = 400) -> Path:

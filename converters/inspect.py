@@ -1,7 +1,7 @@
 """Look at a source or a store: what is there, in which ranges, and what looks wrong.
 
 In: a path. Out: an `Inspection`, which prints itself, and camera frames for a montage. Reads a handful of episodes
-of a source; of a store every vector and a handful of frames.
+of a source; of a store the words and lengths of all episodes, the vectors of up to MEASURED, and a handful of frames.
 """
 
 from collections import Counter
@@ -27,6 +27,9 @@ from rdt_data.store import Dataset, open_dataset
 from rdt_data.stored import StoredEpisode
 
 _USUAL_WORDS = ("language_instruction", "instruction", "file:instruction.txt")
+
+MEASURED = 256
+"""Episodes of a store whose ranges are measured, spread over all of it."""
 
 LOOKED_AT = 8
 """Episodes of a source that are read, spread over all of it."""
@@ -89,8 +92,11 @@ def inspect_store(dataset: Dataset) -> tuple[Inspection, list[Picture]]:
     episodes = list(dataset)
     found.lengths = _spread([len(episode) for episode in episodes])
     found.instructions = _counted(episode.instruction for episode in episodes)
-    for name in ("state", "action"):
-        found.values |= {f"{name} {key}": text for key, text in _ranges(episodes, name).items()}
+    measured = [episodes[number] for number in _spread_over(len(episodes), MEASURED)]
+    if len(measured) < len(episodes):
+        found.about["ranges"] = f"of {len(measured)} episodes spread over all"
+    for name in ("state", "action") if found.about["action"] == "recorded" else ("state",):
+        found.values |= {f"{name} {key}": text for key, text in _ranges(measured, name).items()}
     for what in ("quarantined", "filtered"):
         if entries := dataset.listed(what):
             found.warnings.append(f"{len(entries)} episodes are {what}: {entries[0]}" + (" …" if entries[1:] else ""))

@@ -23,6 +23,7 @@ FRAMES_PER_SHARD = 1024
 
 _FLUSH_BYTES = 1 << 20
 _FLUSH_FRAMES = 512  # below IOV_MAX (1024), the number of buffers one writev takes
+_SMALL = 8192  # bytes; frames below it are copied together, which costs less than a call for each
 _MISSING = 2**64 - 1
 
 
@@ -72,11 +73,11 @@ class FrameWriter:
     def append(self, frame: Encoded) -> None:
         """Add one encoded frame."""
         shard = self._shard_of_next()
-        self._entries.append((shard.size, len(frame)))
-        shard.crc = crc32c(frame, shard.crc)
-        shard.size += len(frame)
+        size = len(frame)
+        self._entries.append((shard.size, size))
+        shard.size += size
         self._pending.append(frame)
-        self._pending_bytes += len(frame)
+        self._pending_bytes += size
         full = len(self._entries) % self.per_shard == 0
         if full or self._pending_bytes >= _FLUSH_BYTES or len(self._pending) >= _FLUSH_FRAMES:
             self.flush()
@@ -100,7 +101,12 @@ class FrameWriter:
             path = self._path(len(self._shards) - 1)
             path.parent.mkdir(parents=True, exist_ok=True)
             self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
-        write_all(self._fd, self._pending)
+        small = self._pending_bytes < len(self._pending) * _SMALL
+        pieces = [b"".join(self._pending)] if small else self._pending
+        shard = self._shards[-1]
+        for piece in pieces:
+            shard.crc = crc32c(piece, shard.crc)
+        write_all(self._fd, pieces)
         self._pending, self._pending_bytes = [], 0
 
     def mark(self) -> tuple[int, int, int]:
