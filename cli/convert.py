@@ -69,7 +69,7 @@ def convert(
 def choose_spec(source: Path, dataset: str | None, spec: Path | None) -> "DatasetSpec":
     """The spec asked for, or the one the source names itself by. Raises RdtError when neither helps."""
     from converters import catalog
-    from converters.source import named_by
+    from converters.source import names_of, recognised
     from converters.spec import load_spec
     from rdt_data.errors import RdtError
 
@@ -79,11 +79,10 @@ def choose_spec(source: Path, dataset: str | None, spec: Path | None) -> "Datase
         return load_spec(spec)
     if dataset is not None:
         return catalog.get(dataset)
-    found = catalog.find(named_by(source))
+    found = recognised(source)
     if found is None:
-        names = list(dict.fromkeys(named_by(source)))
         raise RdtError(
-            f"no spec is known for {source} (it goes by: {', '.join(names) or 'no name'})",
+            f"no spec is known for {source} (it goes by: {names_of(source)})",
             remedy="give --dataset NAME (`rdt-data spec list` prints them) or --spec FILE.yaml",
         )
     return catalog.get(found)

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from functools import cache
 
 from converters.spec import SPECS, DatasetSpec, load_spec
+from rdt_data.errors import SpecError, unknown
 
 
 def names() -> list[str]:
@@ -13,7 +14,10 @@ def names() -> list[str]:
 
 @cache
 def get(name: str) -> DatasetSpec:
-    """The spec called `name`. Raises SpecError with the near miss when there is none."""
+    """The spec called `name`. Raises SpecError with the near miss when there is none; a path is no name."""
+    if name not in names():
+        error = unknown("dataset spec", name, names())
+        raise SpecError(error.problem, remedy=error.remedy)
     return load_spec(name)
 
 

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from converters.fields import FieldReader, action_of, keep
 from converters.frames import stored_frames
 from converters.instruction import instruction_of
+from converters.patch_call import open_episode
 from converters.plan import Request, Segment
 from converters.raw import RawEpisode
 from converters.readers import reader as reader_named
@@ -53,7 +54,10 @@ class PartReport:
 
 
 class EpisodeConverter:
-    """A request made ready to convert one raw episode after another; `convert_episode` for a single one."""
+    """A request made ready to convert one raw episode after another; `convert_episode` for a single one.
+
+    The spec's patch, where there is one, has been applied to them (`open_episode`).
+    """
 
     def __init__(self, request: Request) -> None:
         spec = request.spec
@@ -110,7 +114,7 @@ def convert_frames(
 
 
 def read_segments(job: PartJob) -> Iterator[tuple[Segment, int, RawEpisode | SourceError]]:
-    """Every episode of a part in order, or the error it could not be opened for.
+    """Every episode of a part in order, patched, or the error it could not be opened for.
 
     What is wrong with a file as a whole is told of each episode not yet read; found after the last one (a file with
     more records than it should have) it is told of the number behind the last.
@@ -122,7 +126,7 @@ def read_segments(job: PartJob) -> Iterator[tuple[Segment, int, RawEpisode | Sou
             with reader.open_file(job.root, segment.file, job.request.spec.options) as file:
                 for number in range(segment.start, segment.stop):
                     try:
-                        raw: RawEpisode | SourceError = file[number]
+                        raw: RawEpisode | SourceError = open_episode(file, number, job.request.spec)
                     except SourceError as error:
                         raw = error
                     read = number + 1

@@ -18,7 +18,7 @@ from converters.channels import exchanged
 from converters.plan import find_root
 from converters.raw import RawEpisode
 from converters.readers import detect, reader
-from converters.source import named_by
+from converters.source import names_of, recognised
 from converters.spec import DatasetSpec
 from rdt_data import layout
 from rdt_data.errors import SourceError
@@ -110,7 +110,7 @@ def inspect_store(dataset: Dataset) -> tuple[Inspection, list[Picture]]:
 
 def inspect_source(source: Path, dataset: str | None = None) -> tuple[Inspection, list[Picture]]:
     """Containers, keys with shapes and ranges, the spec that fits, and what looks wrong."""
-    name = dataset or catalog.find(named_by(source))
+    name = dataset or recognised(source)
     spec = catalog.get(name) if name is not None else None
     kinds = [kind for kind, _ in detect(source)]
     if not kinds:
@@ -123,7 +123,7 @@ def inspect_source(source: Path, dataset: str | None = None) -> tuple[Inspection
     found = Inspection(str(source), f"{kind} source", episodes=sum(file.episodes for file in files))
     found.about = {
         "root": str(root),
-        "names": ", ".join(dict.fromkeys(named_by(source))),
+        "names": names_of(source),
         "spec": "none is known; write one (docs/my_robot.yaml) or give --dataset" if spec is None else spec.name,
         "files": f"{len(files)}, {sum(file.bytes for file in files) / 1e6:.1f} MB",
         "episodes": str(found.episodes),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from converters.frames import parse_codec, stored_format
+from converters.patch_call import open_episode
 from converters.raw import EpisodeFile, RawEpisode, Reader, SourceFile
 from converters.readers import reader as reader_named
 from converters.spec import DatasetSpec
@@ -201,7 +202,7 @@ def _formats_in(
     for number in range(segment.start, segment.stop):
         missing = {slot: camera for slot, camera in cameras.items() if slot not in found}
         try:
-            found.update(_formats_of(file[number], missing, request))
+            found.update(_formats_of(open_episode(file, number, request.spec), missing, request))
         except SourceError:
             continue  # reported when the episode is converted
         if not every or len(found) == len(cameras):

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BeforeValidator, Field, JsonValue, PrivateAttr, ValidationError, model_validator
 
+from converters.patch_call import AnyPatch
 from converters.readers import READERS
 from converters.spec_file import parse_yaml, read_text, spec_error
 from converters.spec_model import (
@@ -47,6 +48,7 @@ class DatasetSpec(Part):
     names: Names = ()
     control_hz: float = Field(gt=0)
     robot: str | None = None
+    patch: AnyPatch | None = None
     cameras: dict[Annotated[str, one_of("camera slot", layout.CAMERAS)], AnyCamera] = Field(default_factory=dict)
     instruction: Instruction
     state: Annotated[Fields, Field(min_length=1)]
@@ -61,6 +63,7 @@ class DatasetSpec(Part):
     _text: str = PrivateAttr("")
     _data: dict[str, Any] = PrivateAttr(default_factory=dict)
     _applied: tuple[Correction, ...] = PrivateAttr(())
+    _trusted: bool = PrivateAttr(False)
 
     @property
     def name(self) -> str:
@@ -98,13 +101,16 @@ class DatasetSpec(Part):
         return mask
 
     def irreversible(self) -> list[str]:
-        """The fields that cannot be turned back into the robot's own values, and the op that is why."""
+        """What cannot be turned back into the robot's own values: fields with the op that is why, and a patch."""
         return [
-            f"{section}[{number}] {field.from_}: {op.name}"
-            for section, fields in (("state", self.state), ("recorded_action", self.recorded_action or ()))
-            for number, field in enumerate(fields)
-            for op in field.ops
-            if op.kind.inverse is None
+            *([f"patch {self.patch.name}: what it makes"] if self.patch is not None else []),
+            *(
+                f"{section}[{number}] {field.from_}: {op.name}"
+                for section, fields in (("state", self.state), ("recorded_action", self.recorded_action or ()))
+                for number, field in enumerate(fields)
+                for op in field.ops
+                if op.kind.inverse is None
+            ),
         ]
 
     def corrected(self) -> "DatasetSpec":
@@ -113,7 +119,8 @@ class DatasetSpec(Part):
         data.pop("corrections", None)
         for number, correction in enumerate(self.corrections):
             _apply(correction, data, f"{self._file}: corrections[{number}]")
-        return _build(data, self._text, self._file, (*self._applied, *self.corrections))
+        applied = (*self._applied, *self.corrections)
+        return _build(data, self._text, self._file, applied, trusted=self._trusted)
 
     @model_validator(mode="after")
     def _consistent(self) -> "DatasetSpec":
@@ -164,27 +171,36 @@ def _apply(correction: Correction, data: dict[str, Any], where: str) -> None:
         field.update(copy.deepcopy(correction.set))
 
 
-def _build(data: dict[str, Any], text: str, file: str, applied: tuple[Correction, ...] = ()) -> DatasetSpec:
+def _build(
+    data: dict[str, Any], text: str, file: str, applied: tuple[Correction, ...] = (), *, trusted: bool
+) -> DatasetSpec:
     try:
-        spec = DatasetSpec.model_validate(data)
+        spec = DatasetSpec.model_validate(data, context={"trusted": trusted})
     except ValidationError as error:
         raise spec_error(error, f"{file} (corrected)" if applied else file, DatasetSpec) from error
-    spec._file, spec._text, spec._data, spec._applied = file, text, data, applied
+    spec._file, spec._text, spec._data, spec._applied, spec._trusted = file, text, data, applied, trusted
     return spec
 
 
-def parse_spec(text: str, file: str) -> DatasetSpec:
-    """The spec that a YAML text holds; `file` names it in errors. Its corrections are tried, not applied."""
-    spec = _build(parse_yaml(text, file), text, file)
+def parse_spec(text: str, file: str, *, trusted: bool = False) -> DatasetSpec:
+    """The spec that a YAML text holds; `file` names it in errors. Its corrections are tried, not applied.
+
+    trusted: whether its patch may be imported from anywhere (see `converters.patch_call`): only for what the user
+    gave as a spec, never for the text that a store holds.
+    """
+    spec = _build(parse_yaml(text, file), text, file, trusted=trusted)
     spec.corrected()
     return spec
 
 
 def load_spec(path_or_name: str | Path) -> DatasetSpec:
-    """A spec by the path of its YAML file (it ends in .yaml or .yml, or has a "/"), or by its catalog name."""
+    """A spec by the path of its YAML file (it ends in .yaml or .yml, or has a "/"), or by its catalog name.
+
+    A file that is given is the user's own word: its patch may be a `module:function`, which is imported.
+    """
     path = Path(path_or_name)
     if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
-        return parse_spec(read_text(path), str(path))
+        return parse_spec(read_text(path), str(path), trusted=True)
     known = sorted(file.stem for file in SPECS.glob("*.yaml"))
     if path.name not in known:
         error = unknown("dataset spec", path.name, known)

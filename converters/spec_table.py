@@ -37,6 +37,7 @@ def _facts(spec: "DatasetSpec") -> list[str]:
     facts = [
         ("robot", spec.robot or "-"),
         ("reader", " ".join([spec.reader, *(f"{key}={value}" for key, value in spec.options.items())])),
+        *([("patch", f"{spec.patch}: {spec.patch.reason}")] if spec.patch is not None else []),
         ("control rate", f"{spec.control_hz:g} Hz"),
         *(
             (

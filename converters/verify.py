@@ -7,6 +7,7 @@ compared by checksum, each of them.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ import numpy as np
 from converters.convert import EpisodeConverter, PartJob, convert_frames, quarantine_entry, read_segments
 from converters.fields import keep
 from converters.plan import Plan, Request, make_plan
-from converters.spec import parse_spec
+from converters.spec import DatasetSpec, parse_spec
 from rdt_data.episode import Episode
-from rdt_data.errors import RdtError, SourceError
+from rdt_data.errors import RdtError, SourceError, SpecError
 from rdt_data.images import ImageError, decode
 from rdt_data.jobs import Workers
+from rdt_data.seal import broken_seals
 from rdt_data.shards import crc32c
 from rdt_data.store import Dataset, Part, open_dataset
 from rdt_data.stored import StoredEpisode
@@ -45,18 +47,35 @@ class VerifyReport:
         self.problems += other.problems
 
 
-def verify_store(store: str, source: Path | None = None, *, workers: int = 1, ray: str | None = None) -> VerifyReport:
-    """Check a store by itself, and against its source when that is given. Raises RdtError only when it cannot be
-    opened; everything else is a problem in the report."""
+def verify_store(
+    store: str,
+    source: Path | None = None,
+    *,
+    spec: DatasetSpec | None = None,
+    workers: int = 1,
+    ray: str | None = None,
+) -> VerifyReport:
+    """Check a store by itself, and against its source when that is given.
+
+    spec: the file the store was made with; needed when its patch is a function of the user's own, because what a
+    store says is never imported. Raises RdtError only when the store cannot be opened or was made with another
+    spec; everything else is a problem in the report.
+    """
     dataset = open_dataset(store)
+    asked = request_of(dataset, spec) if source is not None or spec is not None else None
     report = VerifyReport(store, against_source=source is not None)
     if not dataset.complete:
         report.problems.append("the conversion has not finished: run `rdt-data convert` again")
-    jobs = [_PartCheck(store, number) for number in range(len(dataset.parts))]
-    if source is not None:
-        plan = make_plan(source, request_of(dataset))
-        report.problems += _plan_problems(dataset, plan)
-        jobs = [_PartCheck(store, number, plan) for number in range(min(len(dataset.parts), len(plan.parts)))]
+    elif broken := broken_seals(dataset._fs, dataset._path, dataset.attributes):
+        report.problems += broken  # what is damaged is not read further
+        return report
+    address = store if "://" in store else str(Path(store).absolute())  # for workers elsewhere
+    jobs = [_PartCheck(address, number) for number in range(len(dataset.parts))]
+    if source is not None and asked is not None:
+        plan = make_plan(source, asked)
+        changed = _changed_parts(dataset, plan)
+        report.problems += changed.values()
+        jobs = [_PartCheck(address, job.number, None if job.number in changed else plan) for job in jobs]
     with Workers(min(workers, max(len(jobs), 1)), ray=ray) as pool:
         found = dict(pool.map(check_part, jobs))
     for number in sorted(found):
@@ -64,11 +83,28 @@ def verify_store(store: str, source: Path | None = None, *, workers: int = 1, ra
     return report
 
 
-def request_of(dataset: Dataset) -> Request:
-    """The request a store was made with."""
+def request_of(dataset: Dataset, spec: DatasetSpec | None = None) -> Request:
+    """The request a store was made with; `spec`, when given, is its spec as a file. Raises SpecError when it is not."""
+    stored = dataset.spec_text
+    if spec is None:
+        spec = parse_spec(stored, f"{dataset.name}.yaml", trusted=False)
+    elif spec.text != stored:
+        raise SpecError(
+            f"{spec.file} is not the spec that {dataset.url} was made with: {_first_difference(spec.text, stored)}",
+            remedy="give the file as it was then; the store's attribute `spec_text` holds it",
+        )
     asked = dict(dataset.attributes["request"])
     asked["episodes"] = None if asked["episodes"] is None else tuple(asked["episodes"])
-    return Request.of(parse_spec(dataset.spec_text, f"{dataset.name}.yaml"), **asked)
+    return Request.of(spec, **asked)
+
+
+def _first_difference(given: str, stored: str) -> str:
+    """The first line that is not the same in both texts."""
+    pairs = zip_longest(given.splitlines(), stored.splitlines(), fillvalue="")
+    for number, (here, there) in enumerate(pairs, 1):
+        if here != there:
+            return f"line {number} is {here!r}, then it was {there!r}"
+    return "the ends of its lines differ"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,20 +114,27 @@ class _PartCheck:
     plan: Plan | None = None
 
 
-def _plan_problems(dataset: Dataset, plan: Plan) -> list[str]:
-    problems = []
-    for number, part in enumerate(dataset.parts):
+def _changed_parts(dataset: Dataset, plan: Plan) -> dict[int, str]:
+    """Position of each part whose source is not what it was made from, with what has changed."""
+    changed = {}
+    for position, part in enumerate(dataset.parts):
+        number = int(part.id)
         then = part.attributes["sources"]
-        now = (
-            [[s.file.path, s.start, s.stop, s.file.bytes] for s in plan.parts[number]]
-            if number < len(plan.parts)
-            else None
-        )
+        segments = plan.parts[number] if number < len(plan.parts) else ()
+        now = [[s.file.path, s.start, s.stop, s.file.bytes] for s in segments]
         if then != now:
-            problems.append(f"part {part.id}: the source has changed: then {then}, now {now}")
-    if len(plan.parts) > len(dataset.parts):
-        problems.append(f"the source makes {len(plan.parts)} parts, the store has {len(dataset.parts)}")
-    return problems
+            changed[position] = f"part {part.id}: its source was {_said(then, now)}, it is {_said(now, then)}"
+    if dataset.complete and len(plan.parts) > len(dataset.parts):
+        changed[len(dataset.parts)] = f"the source makes {len(plan.parts)} parts, the store has {len(dataset.parts)}"
+    return changed
+
+
+def _said(rows: list[list[Any]], other: list[list[Any]]) -> str:
+    """The sources that differ from `other`, in words."""
+    differing = [
+        f"{file}, episodes {a}:{b}, {size} bytes" for file, a, b, size in rows if [file, a, b, size] not in other
+    ]
+    return "; ".join(differing[:3]) + ("; …" if len(differing) > 3 else "") if differing else "nothing"
 
 
 def check_part(check: _PartCheck) -> VerifyReport:
@@ -166,16 +209,17 @@ def _check_source(check: _PartCheck, part: Part, stored: list[StoredEpisode], re
     plan = check.plan
     assert plan is not None
     left_out: dict[str, list[dict[str, Any]]] = {"filtered": [], "quarantined": []}
-    there = iter(stored)
-    for episode, frames in _again(plan, check.number, left_out):
-        kept = next(there, None)
-        if kept is None or kept.id != episode.id:
-            report.problems.append(f"part {part.id}: {episode.id} of the source is not where it should be")
-            return
-        _compare(episode, kept, report)
-        _compare_frames(frames, kept, report)
-    if next(there, None) is not None:
-        report.problems.append(f"part {part.id}: it holds more episodes than its source")
+    there = {episode.id: episode for episode in stored}
+    found = []
+    for episode, frames in _again(plan, int(part.id), left_out):
+        found.append(episode.id)
+        if episode.id in there:
+            _compare(episode, there[episode.id], report)
+            _compare_frames(frames, there[episode.id], report)
+    if found != list(there):
+        more = [f"{name} is missing in it" for name in found if name not in there]
+        less = [f"{name} is in it, but not to be converted" for name in there if name not in set(found)]
+        report.problems.append(f"part {part.id}: {'; '.join((more + less)[:5]) or 'its episodes are in another order'}")
     for what, entries in left_out.items():
         if entries != part.attributes[what]:
             report.problems.append(f"part {part.id}: {what} then {part.attributes[what]}, now {entries}")

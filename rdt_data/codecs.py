@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
+import zarr
 from zarr.abc.codec import ArrayBytesCodec
 from zarr.core.array_spec import ArraySpec
 from zarr.core.buffer import Buffer, NDBuffer
@@ -110,6 +111,14 @@ def _configuration(data: dict[str, JSON], name: str, known: set[str]) -> dict[st
     if strange := sorted(given.keys() - known):
         raise StoreError(
             f"{name}: this project does not know the options {', '.join(strange)}",
-            remedy="open the array with the imagecodecs-zarr package",
+            remedy="open it with imagecodecs-zarr: "
+            f'zarr.config.set({{"codecs.{name}": "imagecodecs.zarr.{name.removeprefix("imagecodecs_").title()}"}})',
         )
     return given
+
+
+# Where imagecodecs-zarr is installed too, zarr would warn and take either implementation. Take ours unless the user
+# has chosen: it is right for every array of this project, and refuses what it does not know.
+for _name, _codec in (("imagecodecs_jpeg", JpegCodec), ("imagecodecs_png", PngCodec)):
+    if zarr.config.get(f"codecs.{_name}", None) is None:
+        zarr.config.set({f"codecs.{_name}": f"{_codec.__module__}.{_codec.__name__}"})

@@ -1,27 +1,21 @@
 """Run one pure function over many items: in a plain loop, in local processes, or on a Ray cluster.
 
 In: a function importable by its module, items that pickle. Out: (position, result) pairs as they finish. The only
-file that knows Ray and process pools for batch work. A function that can fail returns its error as a value:
-exceptions that cross process boundaries here are bugs or a dead worker.
+file that knows Ray for batch work; processes of this machine are in `pool.py`. A function that can fail returns its
+error as a value: exceptions that cross process boundaries here are bugs or a dead worker.
 """
 
 import logging
-import multiprocessing
-import os
-import signal
+import socket
 import sys
-import threading
-import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import chdir, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
 from rdt_data.errors import RdtError
+from rdt_data.pool import Pool
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -30,28 +24,19 @@ Result = TypeVar("Result")
 class Workers:
     """Where functions run: `count` processes of this machine (1: this process), or the cluster at `ray`.
 
-    A context manager; leaving it early cancels what has not begun. Enter it before threads start: processes are
-    forked while this process has a single thread (their start-up is then free) and spawned otherwise.
+    A context manager; leaving it early cancels what has not begun. Enter it before threads start (see `pool.Pool`).
     """
 
     def __init__(self, count: int = 1, *, ray: str | None = None) -> None:
         if count < 1:
             raise RdtError(f"{count} workers", remedy="use --workers 1 or more")
         self.count, self.ray = count, ray
-        self._pool: ProcessPoolExecutor | None = None
+        self._pool: Pool | None = None
         self._calls: _Calls | None = None
 
     def __enter__(self) -> Self:
         if self.ray is None and self.count > 1:
-            alone = threading.active_count() == 1 and "fork" in multiprocessing.get_all_start_methods()
-            context = multiprocessing.get_context("fork" if alone else "spawn")
-            self._pool = ProcessPoolExecutor(
-                self.count, mp_context=context, initializer=_begin_worker, initargs=(os.getpid(),)
-            )
-            with warnings.catch_warnings():
-                # Python >= 3.12 warns because BLAS keeps threads of its own; those survive a fork (pthread_atfork).
-                warnings.filterwarnings("ignore", ".*fork.*", DeprecationWarning)
-                self._pool.submit(os.getpid)  # starts every process
+            self._pool = Pool(self.count)
         return self
 
     def __exit__(
@@ -62,7 +47,7 @@ class Workers:
         if self._calls is not None:
             self._calls.close()
         if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool.close()
 
     @contextmanager
     def stopped_first(self) -> Iterator[None]:
@@ -90,17 +75,17 @@ class Workers:
 
         After a result for which `until` is true no further item begins; what has begun is still yielded.
         """
-        if self.ray is None and self._pool is None:
+        if self._pool is not None:
+            self._calls = _PoolCalls(self._pool, function, self.count)
+        elif self.ray is not None:
+            self._calls = _RayCalls(self.ray, function)
+        else:
             for position, item in enumerate(items):
                 result = function(item)
                 yield position, result
                 if until(result):
                     return
             return
-        if self.ray is not None:
-            self._calls = _RayCalls(self.ray, function)
-        else:
-            self._calls = _PoolCalls(self._pool, function, self.count)
         yield from _run(self._calls, items, until)
 
 
@@ -133,40 +118,20 @@ def _run(calls: _Calls, items: Sequence[Any], until: Callable[[Any], bool]) -> I
 
 
 class _PoolCalls:
-    def __init__(self, pool: ProcessPoolExecutor | None, function: Callable[[Any], Any], count: int) -> None:
-        assert pool is not None
+    def __init__(self, pool: Pool, function: Callable[[Any], Any], count: int) -> None:
         self.pool, self.function, self.capacity = pool, function, count
 
-    def start(self, item: Any) -> Future[Any]:
-        with _death_told():
-            return self.pool.submit(self.function, item)
+    def start(self, item: Any) -> Any:
+        return self.pool.start(self.function, item)
 
-    def finished(self, running: Sequence[Future[Any]]) -> list[tuple[Future[Any], Any]]:
-        done, _ = wait(running, return_when=FIRST_COMPLETED)
-        with _death_told():
-            return [(future, future.result()) for future in done]
+    def finished(self, running: Sequence[Any]) -> list[tuple[Any, Any]]:
+        return self.pool.finished()
 
     def stop(self) -> None:
-        processes = list((self.pool._processes or {}).values())
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            process.join()
+        self.pool.stop()
 
     def close(self) -> None:
         """The pool stays for the next `map`."""
-
-
-@contextmanager
-def _death_told() -> Iterator[None]:
-    """Say what the death of a worker means to the user; the pool finds out when it is next used."""
-    try:
-        yield
-    except BrokenProcessPool:
-        raise RdtError(
-            "a worker process died (killed, or out of memory)",
-            remedy="run the same command again to continue; use fewer --workers if memory ran out",
-        ) from None
 
 
 class _RayCalls:
@@ -208,24 +173,15 @@ def _connect(address: str) -> None:
     """
     import ray
 
-    options = {"include_dashboard": False} if address == "local" else {}
+    options: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
+    host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
+        if host and port.isdecimal():  # Ray itself would go on trying for minutes
+            socket.create_connection((host, int(port)), timeout=10).close()
         with chdir(Path(sys.executable).parent):
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
-    except ConnectionError as error:
+    except OSError as error:
         raise RdtError(
             f"no Ray cluster answers at {address} ({error})",
             remedy='give the address of one that runs (`ray start --head` prints it), or "local" to begin one here',
         ) from None
-
-
-def _begin_worker(parent: int) -> None:
-    """In a pool process: leave Ctrl-C to the parent, and do not outlive it (it may be gone already)."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

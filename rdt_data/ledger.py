@@ -22,6 +22,7 @@ import fsspec
 import zarr
 
 from rdt_data.errors import StoreError
+from rdt_data.seal import sealed
 from rdt_data.store import FORMAT, VERSION, read_attributes
 
 Plan = Sequence[Mapping[str, Any]]
@@ -68,12 +69,16 @@ class Ledger:
         return self.run / str(part)
 
     def finish(self, totals: Mapping[str, Any]) -> None:
-        """Say in the store that every part is there; a store that says so is left as it is."""
-        done = {"complete": True, **totals}
+        """Say in the store that every part is there; a store that says so is left as it is.
+
+        totals: more attributes; `parts` is [episodes, steps] of each part.
+        """
         with disk_problems_told(self.dest):
             root = zarr.open_group(self.dest, mode="r+")
-            if any(root.attrs.get(key) != value for key, value in done.items()):
-                root.update_attributes(done)
+            stored = root.attrs.asdict()
+            finished = sealed(_LOCAL, str(self.dest), {**stored, "complete": True, **totals})
+            if finished != stored:
+                root.update_attributes(finished)
 
     def __enter__(self) -> Self:
         return self
@@ -84,9 +89,12 @@ class Ledger:
         self._leave()
 
     def _leave(self) -> None:
-        """Remove everything temporary and give the lock back."""
+        """Remove everything temporary, also a store that could not be begun, and give the lock back."""
         try:
-            self._clean()
+            if self._scratch.is_dir():  # unless somebody removed the whole destination
+                self._clean()
+            if not (self.dest / "zarr.json").exists():
+                _remove_store(self.dest)
             shutil.rmtree(self._scratch, ignore_errors=True)
         finally:
             os.close(self._lock)
@@ -110,8 +118,8 @@ class Ledger:
         """Write or compare the header; returns the attributes of the parts that are done."""
         header = {"format": FORMAT, "version": VERSION, **header}
         if not (self.dest / "zarr.json").exists():
-            root = zarr.create_group(self.dest, zarr_format=3, attributes={**header, "complete": False})
-            root.create_group("parts", attributes={"plan": self.plan})
+            zarr.create_group(self.dest / "parts", zarr_format=3, attributes={"plan": self.plan})
+            zarr.create_group(self.dest, zarr_format=3, attributes={**header, "complete": False})  # last: now it is one
             return {}
         stored = read_attributes(_LOCAL, str(self.dest))
         if differences := _differences(header, stored):
@@ -119,9 +127,6 @@ class Ledger:
                 f"{self.dest} was begun by a different command:\n{differences}",
                 remedy="repeat the first command to continue it, choose another destination, or use --overwrite",
             )
-        if not (self.dest / "parts" / "zarr.json").exists():
-            zarr.open_group(self.dest, mode="r+").create_group("parts", attributes={"plan": self.plan})
-            return {}
         return self._finished_parts()
 
     def _finished_parts(self) -> dict[int, dict[str, Any]]:
@@ -144,9 +149,11 @@ class Ledger:
                 self._bury(entry)
             else:
                 done[part] = attributes
+        root = zarr.open_group(self.dest, mode="r+")
+        if root.attrs["complete"] and len(done) < len(self.plan):
+            root.update_attributes({"complete": False})
         if stored != self.plan:
             zarr.open_group(self.dest / "parts", mode="r+").update_attributes({"plan": self.plan})
-            zarr.open_group(self.dest, mode="r+").update_attributes({"complete": False})
         return done
 
 
@@ -207,14 +214,11 @@ def _refuse_foreign(dest: Path) -> None:
 
 
 def _lock(dest: Path) -> int:
-    """Take the lock of a destination; the system gives it back however this process ends."""
-    try:
-        (dest / ".partial").mkdir(parents=True, exist_ok=True)
-        lock = os.open(dest / ".partial" / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    except OSError as error:
-        raise StoreError(
-            f"cannot write to {dest}: {error.strerror}", remedy="check its path, permissions and free space"
-        ) from None
+    """Take the lock of a destination; the system gives it back however this process ends.
+
+    The lock is a file that its holder removes at the end, with its folder; who meets that tries again.
+    """
+    lock = _open_lock(dest)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -224,10 +228,22 @@ def _lock(dest: Path) -> int:
         raise StoreError(
             f"another `rdt-data convert` is writing {dest}", remedy="wait for it, or stop it and run this again"
         ) from None
-    if os.fstat(lock).st_nlink == 0:  # the run that held it has just ended and removed it
+    if os.fstat(lock).st_nlink == 0:
         os.close(lock)
         return _lock(dest)
     return lock
+
+
+def _open_lock(dest: Path, tries: int = 100) -> int:
+    try:
+        (dest / ".partial").mkdir(parents=True, exist_ok=True)
+        return os.open(dest / ".partial" / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if tries and isinstance(error, FileNotFoundError | FileExistsError):
+            return _open_lock(dest, tries - 1)
+        raise StoreError(
+            f"cannot write to {dest}: {error.strerror}", remedy="check its path, permissions and free space"
+        ) from None
 
 
 def _remove_store(dest: Path) -> None:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, overload
 
 import fsspec
 import numpy as np
@@ -57,7 +57,10 @@ class Dataset:
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
-        self._fs, self._path = fsspec.core.url_to_fs(self.url)
+        try:
+            self._fs, self._path = fsspec.core.url_to_fs(self.url)
+        except (ImportError, ValueError) as error:
+            raise StoreError(f"{url} cannot be opened: {error}", remedy="check the URL; s3:// needs s3fs") from None
         self.attributes = read_attributes(self._fs, self._path)
         if self.attributes.get("format") != FORMAT:
             raise StoreError(
@@ -105,7 +108,7 @@ class Dataset:
 
     @cached_property
     def parts(self) -> tuple[Part, ...]:
-        """The visible parts in order."""
+        """The visible parts in order, with all that they say of themselves (one small read each)."""
         folder = f"{self._path}/parts"
         names = (entry.rsplit("/", 1)[-1] for entry in self._fs.ls(folder, detail=False))
         ids = sorted((name for name in names if name.isdecimal()), key=int)
@@ -113,8 +116,15 @@ class Dataset:
         return tuple(Part(name, about["episodes"], about["steps"], about) for name, about in found)
 
     @cached_property
+    def _counts(self) -> list[tuple[str, int, int]]:
+        """Id, episodes and steps of each part; a finished store says them all in its own attributes."""
+        if self.complete:
+            return [(str(part), *counts) for part, counts in enumerate(self.attributes["parts"])]
+        return [(part.id, part.episodes, part.steps) for part in self.parts]
+
+    @cached_property
     def _ends(self) -> list[int]:
-        return [int(end) for end in np.cumsum([part.episodes for part in self.parts])]
+        return [int(end) for end in np.cumsum([episodes for _, episodes, _ in self._counts])]
 
     @cached_property
     def _tables(self) -> dict[int, PartTable]:
@@ -132,7 +142,7 @@ class Dataset:
     @property
     def steps(self) -> int:
         """Steps of all episodes together."""
-        return sum(part.steps for part in self.parts)
+        return sum(steps for _, _, steps in self._counts)
 
     def listed(self, what: str) -> list[dict[str, Any]]:
         """Episodes that are not here, each with its reason. what: "quarantined" or "filtered"."""
@@ -141,7 +151,13 @@ class Dataset:
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
 
-    def __getitem__(self, number: int) -> StoredEpisode:
+    @overload
+    def __getitem__(self, number: int) -> StoredEpisode: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[StoredEpisode]: ...
+    def __getitem__(self, number: int | slice) -> StoredEpisode | list[StoredEpisode]:
+        if isinstance(number, slice):
+            return [self[at] for at in range(len(self))[number]]
         count = len(self)
         if not -count <= number < count:
             raise IndexError(f"{self.url} holds {count} episodes, there is no episode {number}")
@@ -155,7 +171,7 @@ class Dataset:
 
     def _table(self, part: int) -> PartTable:
         if part not in self._tables:
-            folder = f"parts/{self.parts[part].id}"
+            folder = f"parts/{self._counts[part][0]}"
             self._tables[part] = PartTable(self.group[folder], self._fs, f"{self._path}/{folder}", self.camera_formats)
         return self._tables[part]
 

@@ -21,8 +21,8 @@ NOT_IN_RDT_DATA = {"torch", "typer", "transformers", "diffusers", "timm"}
 OWNERS = {
     "zarr": {"rdt_data/codecs.py", "rdt_data/parts.py", "rdt_data/ledger.py", "rdt_data/store.py"},
     "ray": {"rdt_data/jobs.py"},
-    "concurrent": {"rdt_data/jobs.py"},
-    "multiprocessing": {"rdt_data/jobs.py"},
+    "concurrent": set(),
+    "multiprocessing": {"rdt_data/pool.py"},
     "h5py": {"converters/readers/hdf5.py", "converters/readers/hdf5_frames.py", "converters/demo_data.py"},
     "google_crc32c": {"rdt_data/shards.py", "converters/readers/tfrecord.py"},
     "array_record": {"converters/readers/arrayrecord.py"},

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -9,7 +10,7 @@ import rdt_data
 from converters import catalog
 from converters.plan import Request
 from converters.run import convert_dataset
-from converters.source import named_by
+from converters.source import recognised
 from converters.verify import verify_store
 
 REAL = {
@@ -38,7 +39,7 @@ def convert(source: Path, dest: Path, name: str, **options) -> rdt_data.Dataset:
 @pytest.mark.parametrize("path", REAL)
 def test_real_episodes_convert_and_equal_their_source(shared, tmp_path, path):
     name, episodes, steps = REAL[path]
-    assert catalog.find(named_by(shared / path)) == name
+    assert recognised(shared / path) == name
     ds = convert(shared / path, tmp_path / "real.zarr", name)
     assert (len(ds), ds.steps, ds.control_hz) == (episodes, steps, catalog.get(name).control_hz)
     assert all(episode.instruction for episode in ds)
@@ -86,3 +87,10 @@ def test_goldens_give_the_published_vectors_words_cameras_and_rate(shared, tmp_p
             assert (slot in ds.cameras) == bool(camera)
             if camera:
                 assert catalog.get(GOLDENS[path]).cameras[slot].from_[0].split("/")[-1] == camera
+
+
+def test_a_folder_named_like_a_dataset_of_another_container_is_not_taken_for_it(tmp_path):
+    (tmp_path / "bridge").mkdir()
+    with h5py.File(tmp_path / "bridge" / "episode_0.hdf5", "w") as file:
+        file["action"] = np.zeros((3, 7), np.float32)
+    assert recognised(tmp_path / "bridge") is None

@@ -52,7 +52,7 @@ def test_every_spec_of_the_catalog_loads_prints_and_survives_json_and_pickle(nam
 def test_the_example_of_a_labs_own_robot_loads_and_uses_every_key():
     spec = load_spec(MY_ROBOT)
     assert spec.name == "my_robot"
-    assert spec.to_dict().keys() == DatasetSpec.model_fields.keys() - {"corrections"}
+    assert spec.to_dict().keys() == DatasetSpec.model_fields.keys() - {"corrections", "patch"}
     assert spec.irreversible() == []
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from converters.raw import Frame
 from rdt_data.errors import SourceError
 
-_SLAB = 16_000_000  # bytes read at a time
+_SLAB = 1_000_000  # bytes read at a time: about one raw frame, which is then encoded while it is in the cache
 _VARIABLE_ROWS = 16  # rows read at a time when their size is unknown
 _FORMATS = {b"\xff\xd8": ("JPEG", b"\xff\xd9"), b"\x89P": ("PNG", b"IEND\xaeB`\x82")}  # start → name, end
 
@@ -52,7 +52,7 @@ def _holds_encoded(dataset: Any) -> bool:
 
 
 def _slabs(dataset: Any) -> Iterator[Any]:
-    """Rows in pieces of at most about 16 MB (never less than one row of chunks, which HDF5 reads whole anyway)."""
+    """Rows in pieces of about _SLAB bytes (never less than one row of chunks, which HDF5 reads whole anyway)."""
     row_bytes = dataset.dtype.itemsize * math.prod(dataset.shape[1:])
     rows = _VARIABLE_ROWS if dataset.dtype.kind == "O" else max(1, _SLAB // max(1, row_bytes))
     if dataset.chunks and dataset.dtype.kind != "O":

@@ -1,0 +1,56 @@
+"""The seal of a finished store: checksums of the metadata that no part answers for.
+
+A part lists the CRC32C of all its files but its own zarr.json. The store's attributes, written last, hold the CRC32C
+of those (`metadata`) and of themselves (`crc32c`), so that no byte of a finished store can change unnoticed.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import fsspec
+
+from rdt_data.shards import crc32c
+
+_PLAIN_GROUP = {"zarr_format": 3, "node_type": "group"}
+
+
+def sealed(fs: fsspec.AbstractFileSystem, store: str, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes of a finished store, with the checksums of itself, of `parts` and of each part."""
+    parts = range(len(attributes["parts"]))
+    metadata = {name: _checksum(fs, store, name) for name in ("parts", *(f"parts/{part}" for part in parts))}
+    whole = {**attributes, "metadata": metadata}
+    return {**whole, "crc32c": _attributes_checksum(whole)}
+
+
+def broken_seals(fs: fsspec.AbstractFileSystem, store: str, attributes: Mapping[str, Any]) -> list[str]:
+    """What is damaged, missing or too much in the metadata of a finished store, one line each."""
+    document = json.loads(fs.cat_file(f"{store}/zarr.json"))
+    document.pop("attributes", None)
+    if document != _PLAIN_GROUP or attributes.get("crc32c") != _attributes_checksum(attributes):
+        return ["zarr.json is damaged (the CRC32C of its attributes differs)"]
+    problems = []
+    for name, checksum in attributes["metadata"].items():
+        found = _checksum(fs, store, name)
+        if found is None:
+            problems.append(f"{name} is missing" if fs.exists(f"{store}/parts") else "the folder parts is missing")
+        elif found != checksum:
+            problems.append(f"{name}/zarr.json is damaged (its CRC32C differs)")
+    there = fs.ls(f"{store}/parts", detail=False) if fs.exists(f"{store}/parts") else []
+    known = {*attributes["metadata"], "parts/zarr.json"}
+    names = {f"parts/{entry.rstrip('/').rsplit('/', 1)[-1]}" for entry in there}
+    return problems + [f"{name} does not belong to this store" for name in sorted(names - known)]
+
+
+def _checksum(fs: fsspec.AbstractFileSystem, store: str, name: str) -> int | None:
+    """The CRC32C of a group's zarr.json; None when there is none."""
+    try:
+        return crc32c(fs.cat_file(f"{store}/{name}/zarr.json"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _attributes_checksum(attributes: Mapping[str, Any]) -> int:
+    """The CRC32C of attributes, however their JSON is laid out."""
+    plain = {name: value for name, value in attributes.items() if name != "crc32c"}
+    return crc32c(json.dumps(plain, sort_keys=True).encode())
