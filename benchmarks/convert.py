@@ -26,7 +26,7 @@ import data
 BIN = Path(sys.executable).parent
 HERE = Path(__file__).parent
 REPEATS = 5
-PEERS = {"tensorflow": ["tensorflow-cpu", "tensorflow-datasets>=4.9.7"], "lerobot": ["lerobot==0.4.4"]}
+PEERS = {"tensorflow": ["tensorflow-cpu", "tensorflow-datasets>=4.9.7"], "lerobot": ["lerobot==0.4.4", "h5py"]}
 
 
 def timed(command: list[str], fresh: list[Path], repeats: int = REPEATS) -> float:
@@ -54,7 +54,7 @@ def peer(out: Path, name: str, *arguments: str) -> float:
     venv = out / f"venv-{name}"
     if not (venv / "ready").exists():
         subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
-        subprocess.run([str(venv / "bin/pip"), "install", "--quiet", *PEERS[name]], check=True)
+        subprocess.run([str(venv / "bin/python"), "-m", "pip", "install", "--quiet", *PEERS[name]], check=True)
         (venv / "ready").touch()
     command = [str(venv / "bin/python"), str(HERE / f"peer_{name}.py"), *arguments]
     quiet = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "HF_HUB_OFFLINE": "1"}

@@ -56,7 +56,9 @@ class Pool:
         """Give an idle process work; returns a handle. Raises RdtError when a process has died."""
         if not all(worker.process.is_alive() for worker in self._workers):
             raise _died()
-        worker = next(worker for worker in self._workers if not worker.busy)
+        worker = next((worker for worker in self._workers if not worker.busy), None)
+        if worker is None:  # one that has died, or is about to, never becomes idle again
+            raise _died()
         try:
             worker.connection.send((function, item))
         except OSError:

@@ -1,5 +1,6 @@
 """A conversion may be killed, interrupted or stopped at any moment: run again, it makes the store it would have made."""
 
+import contextlib
 import json
 import os
 import random
@@ -14,6 +15,8 @@ from typing import Any
 import pytest
 
 KILLS = 20
+PATIENCE = 60
+"""Seconds after which a process is taken to hang."""
 
 
 def start(program: Path, source: Path, dest: Path, workers: int = 1, *more: str) -> subprocess.Popen[str]:
@@ -28,7 +31,7 @@ def start(program: Path, source: Path, dest: Path, workers: int = 1, *more: str)
 
 def finish(program: Path, source: Path, dest: Path, workers: int = 1, *more: str) -> int:
     """Run to the end; returns how many parts were there before."""
-    out, errors = (process := start(program, source, dest, workers, *more, "--json")).communicate()
+    out, errors = (process := start(program, source, dest, workers, *more, "--json")).communicate(timeout=PATIENCE)
     assert (process.returncode, errors) == (0, ""), errors
     return int(json.loads(out)["already"])
 
@@ -38,8 +41,10 @@ def finished_parts(dest: Path) -> int:
 
 
 def wait_for_a_part(process: subprocess.Popen[str], dest: Path) -> None:
+    deadline = time.monotonic() + PATIENCE
     while not finished_parts(dest):
-        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, "it hangs"
+        assert process.poll() is None, process.communicate(timeout=PATIENCE)
         time.sleep(0.002)
 
 
@@ -66,7 +71,7 @@ def uninterrupted(big_source, program, tree, tmp_path_factory) -> tuple[dict[str
     dest = tmp_path_factory.mktemp("uninterrupted") / "made.zarr"
     began = time.monotonic()
     process = start(program, big_source, dest)
-    _, errors = process.communicate()
+    _, errors = process.communicate(timeout=PATIENCE)
     duration = time.monotonic() - began
     assert (process.returncode, errors) == (0, "")
     assert finished_parts(dest) == 5
@@ -83,17 +88,19 @@ def test_a_run_killed_at_any_moment_makes_the_same_store_when_it_is_run_again(
     dest = tmp_path / "made.zarr"
     while len(at) < KILLS or dest.exists():
         process = start(program, big_source, dest, workers)
-        moment = rng.uniform(0, duration) if len(at) < KILLS else None
+        moment = rng.uniform(0, duration) if len(at) < KILLS else PATIENCE
         try:
             _, errors = process.communicate(timeout=moment)
         except subprocess.TimeoutExpired:
+            assert moment < PATIENCE, "it hangs"
             at.append(finished_parts(dest))
             children = workers_of(process)
             if children and rng.random() < 0.5:
-                os.kill(rng.choice(children), signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+                    os.kill(rng.choice(children), signal.SIGKILL)
             else:
                 process.kill()
-            _, errors = process.communicate()
+            _, errors = process.communicate(timeout=PATIENCE)
             assert "Traceback" not in errors
         if process.returncode != 0:
             continue  # it was killed, or lost a worker that it needed
@@ -110,7 +117,7 @@ def test_a_killed_worker_is_told_and_the_next_run_continues(big_source, program,
     process = start(program, big_source, dest, 2)
     wait_for_a_part(process, dest)
     os.kill(workers_of(process)[0], signal.SIGKILL)
-    _, errors = process.communicate()
+    _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     assert errors == (
         "error: a worker process died (killed, or out of memory)\n"
@@ -127,7 +134,7 @@ def test_no_worker_outlives_its_run(big_source, program, tmp_path, workers):
     wait_for_a_part(process, dest)
     assert len(processes_about(dest)) == (1 if workers == 1 else 1 + workers)
     process.kill()
-    process.communicate()
+    process.communicate(timeout=PATIENCE)
     deadline = time.monotonic() + 5
     while processes_about(dest) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -142,7 +149,7 @@ def test_ctrl_c_says_how_to_continue_and_leaves_a_store_that_does(
     process = start(program, big_source, dest, workers)
     wait_for_a_part(process, dest)
     os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert "of 5 parts are finished; run the same command again to continue" in errors
     assert "Traceback" not in errors
@@ -158,7 +165,7 @@ def test_ctrl_c_while_libraries_are_loaded_prints_no_traceback(big_source, progr
     while library not in Path(f"/proc/{process.pid}/maps").read_text():
         assert process.poll() is None
     os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=PATIENCE)
     assert (process.returncode, "Traceback" in errors) == (130, False), errors
 
 
@@ -168,7 +175,7 @@ def test_a_terminated_run_continues(big_source, program, tree, tmp_path, uninter
     process = start(program, big_source, dest, workers)
     wait_for_a_part(process, dest)
     process.terminate()
-    process.communicate(timeout=20)
+    process.communicate(timeout=PATIENCE)
     assert process.returncode not in (0, 1)
     assert finish(program, big_source, dest, workers) > 0
     assert tree(dest) == uninterrupted[0]
@@ -185,7 +192,7 @@ def test_killed_while_it_overwrites_the_destination_can_be_overwritten_again(
             assert process.poll() is None
         time.sleep(rng.uniform(0, 0.02))
         process.kill()
-        process.communicate()
+        process.communicate(timeout=PATIENCE)
         finish(program, big_source, dest, 1, "--overwrite")
         assert tree(dest) == uninterrupted[0]
 
@@ -198,12 +205,12 @@ def test_two_runs_on_one_destination_do_not_meet(big_source, program, tree, tmp_
     try:
         for more in ([], ["--overwrite"]):
             second = start(program, big_source, dest, 1, *more)
-            _, errors = second.communicate()
+            _, errors = second.communicate(timeout=PATIENCE)
             assert second.returncode == 1
             assert f"another `rdt-data convert` is writing {dest}" in errors
     finally:
         os.kill(first.pid, signal.SIGCONT)
-    _, errors = first.communicate()
+    _, errors = first.communicate(timeout=PATIENCE)
     assert (first.returncode, errors) == (0, "")
     assert tree(dest) == uninterrupted[0]
 
@@ -235,6 +242,9 @@ def test_one_process_at_a_time_holds_a_destination(tmp_path):
     """The lock is a file that its holder removes at the end: who opened it before must notice."""
     command = [sys.executable, "-c", TAKE_TURNS, tmp_path / "made.zarr", tmp_path / "inside"]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    ended = [(process, *process.communicate()) for process in [subprocess.Popen(command, **pipes) for _ in range(3)]]
+    ended = [
+        (process, *process.communicate(timeout=PATIENCE))
+        for process in [subprocess.Popen(command, **pipes) for _ in range(3)]
+    ]
     assert [process.returncode for process, _, _ in ended] == [0, 0, 0], [errors for _, _, errors in ended]
     assert sum(int(out) for _, out, _ in ended) > 0, "they never met"
