@@ -153,7 +153,11 @@ def _dry_run(source: Path, request: "Request", as_json: bool) -> None:
         return
     about = "" if outlook.exact else "about "
     typer.echo(f"{request.dataset} from {plan.root}, {request.spec.control_hz:g} Hz, reader {request.spec.reader}")
-    typer.echo(f"  {outlook.parts} parts, {outlook.episodes} episodes, {about}{outlook.steps} steps")
+    typer.echo(f"  {outlook.parts} parts, {about}{outlook.episodes} episodes, {about}{outlook.steps} steps")
+    if outlook.filtered or outlook.broken:
+        typer.echo(
+            f"  left out: {about}{outlook.filtered} by the spec's rules, {about}{outlook.broken} that are broken"
+        )
     typer.echo(f"  {human_bytes(outlook.bytes)} of source, {about}{human_bytes(outlook.store_bytes)} to write")
     for slot, camera in outlook.cameras.items():
         typer.echo(f"  {slot}: {camera}")
