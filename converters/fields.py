@@ -4,6 +4,7 @@ Pure: a raw episode in, arrays out. Whatever is wrong with the data is a SourceE
 step and the column; nothing is guessed, filled in or skipped.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -136,7 +137,7 @@ def _columns_of_steps(key: str, raw: RawEpisode) -> npt.NDArray[Any]:
         raise SourceError(
             f"has shape {array.shape} in an episode of {len(raw)} steps", remedy="name a value of steps", field=key
         )
-    return array.reshape(len(array), int(np.prod(array.shape[1:])))
+    return array.reshape(len(array), math.prod(array.shape[1:]))
 
 
 def _read(field: FieldSpec, array: npt.NDArray[Any], columns: slice | list[int], control_hz: float) -> npt.NDArray[Any]:

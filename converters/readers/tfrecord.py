@@ -9,6 +9,7 @@ This file owns google_crc32c; it knows nothing of what a record contains.
 import functools
 import importlib
 import importlib.util
+import os
 import struct
 import sys
 import threading
@@ -170,23 +171,21 @@ class TFRecordFile:
 
     def _fill(self, number: int, start: int, length: int) -> int:
         """Read data and footer into the buffer; returns the CRC32C of the data."""
-        crc = 0
-        for begin in range(0, length, _PIECE):
-            piece = self._buffer[begin : min(begin + _PIECE, length)]
-            self._read_into(piece, start + begin, number)
-            crc = google_crc32c.extend(crc, piece)
-        self._read_into(self._buffer[length : length + _FOOTER.size], start + length, number)
+        crc, whole = 0, length + _FOOTER.size
+        for begin in range(0, whole, _PIECE):
+            end = min(begin + _PIECE, whole)
+            self._read_into(self._buffer[begin:end], start + begin, number)
+            crc = google_crc32c.extend(crc, self._buffer[begin : min(end, length)])
         return crc
 
     def _read_into(self, target: npt.NDArray[np.uint8], start: int, number: int) -> None:
         view = target.data
         try:
-            self._file.seek(start)
             while view:
-                count = self._file.readinto(view)
+                count = os.preadv(self._file.fileno(), [view], start)
                 if not count:
                     raise _broken(f"record {number}: the file became shorter while it was read")
-                view = view[count:]
+                view, start = view[count:], start + count
         except OSError as error:
             raise _broken(f"record {number} cannot be read: {error.strerror or error}") from error
 
