@@ -128,6 +128,8 @@ def inspect_source(source: Path, dataset: str | None = None) -> tuple[Inspection
         "files": f"{len(files)}, {sum(file.bytes for file in files) / 1e6:.1f} MB",
         "episodes": str(found.episodes),
     }
+    if spec is not None:
+        found.about["fills"] = ", ".join(layout.describe(spec.mask("state")))
     if splits := read.splits(root):
         found.about["splits"] = ", ".join(splits)
     picks = _picks([file.episodes for file in files])

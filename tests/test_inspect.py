@@ -48,6 +48,7 @@ def test_every_key_camera_and_instruction_of_a_source_is_listed(demo, kind):
     assert any("float32 (40, 14)" in text for text in found.values.values())
     assert sum(found.instructions.values()) == episodes
     assert found.about["spec"] == {"aloha": "demo_aloha", "rlds": "demo_two_arm"}[kind]
+    assert found.about["fills"].startswith("right_arm_joint_pos[0:6]")
     assert found.warnings == []
 
 
