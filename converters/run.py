@@ -51,7 +51,7 @@ def convert_dataset(
     have been finished.
     """
     # Forked workers share what is imported by now; no thread may have been started before (see jobs.Workers).
-    import rdt_data.parts  # noqa: F401
+    import rdt_data.parts  # noqa: F401  # for the workers
     from rdt_data.ledger import Ledger
 
     plan = make_plan(source, request)

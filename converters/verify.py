@@ -66,7 +66,7 @@ def verify_store(
     report = VerifyReport(store, against_source=source is not None)
     if not dataset.complete:
         report.problems.append("the conversion has not finished: run `rdt-data convert` again")
-    elif broken := broken_seals(dataset._fs, dataset._path, dataset.attributes):
+    elif broken := broken_seals(dataset.fs, dataset.path, dataset.attributes):
         report.problems += broken  # what is damaged is not read further
         return report
     address = store if "://" in store else str(Path(store).absolute())  # for workers elsewhere
@@ -160,10 +160,10 @@ def check_part(check: _PartCheck) -> VerifyReport:
 
 def _check_files(dataset: Dataset, part: Part, report: VerifyReport) -> None:
     """Every file of a part: there, of its size, with its checksum."""
-    folder = f"{dataset._path}/parts/{part.id}"
+    folder = f"{dataset.path}/parts/{part.id}"
     for path, (size, checksum) in part.attributes["files"].items():
         try:
-            data = dataset._fs.cat_file(f"{folder}/{path}")
+            data = dataset.fs.cat_file(f"{folder}/{path}")
         except FileNotFoundError:
             report.problems.append(f"part {part.id}: {path} is missing")
             continue

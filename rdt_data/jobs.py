@@ -56,7 +56,7 @@ class Workers:
             yield
         except RdtError:
             raise
-        except BaseException:
+        except BaseException:  # Ctrl-C above all; raised again
             self._stop()
             raise
 
@@ -142,7 +142,7 @@ class _RayCalls:
         if self.began:
             _connect(address)
         self.ray, self.remote = ray, ray.remote(function)
-        cluster: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]  # Ray has no stub for it
+        cluster: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]  # Ray declares no types for it
         self.capacity = 2 * max(1, int(cluster.get("CPU", 1)))
         self.running: set[Any] = set()
 

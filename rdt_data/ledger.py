@@ -56,7 +56,7 @@ class Ledger:
                 self.run = self._scratch / uuid.uuid4().hex
                 self.run.mkdir()
                 self.done = self._continue(header)
-        except BaseException:
+        except BaseException:  # an interruption too must give the lock back; raised again
             self._leave()
             raise
 

@@ -9,7 +9,7 @@ chooses the directory and renames it when `close` has returned.
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ from rdt_data.shards import FRAMES_PER_SHARD, FileRecord, FrameWriter, crc32c
 
 ROWS_PER_CHUNK = 512
 ROWS_PER_SHARD = 16_384
+
+_NO_ROWS: FloatArray = np.empty((0, DIM), np.float32)
 
 EPISODE_TEXTS = ("id", "source", "instruction", "instruction_raw")
 
@@ -85,7 +87,7 @@ class PartWriter:
                 else:
                     writer.skip(len(episode))
                 assert len(writer) == self._steps + len(episode), f"{slot}: frames and steps disagree"
-        except BaseException:
+        except BaseException:  # an interruption too must leave no half of an episode; raised again
             for slot, mark in marks.items():
                 self._frames[slot].rollback(mark)
             raise
@@ -94,8 +96,7 @@ class PartWriter:
         self._starts.append(self._steps)
         self._steps += len(episode)
         self.image_masks.append([slot in frames for slot in CAMERAS])
-        empty = np.empty((0, DIM), np.float32)
-        self.episodes.append(_without_rows(episode, empty))
+        self.episodes.append(replace(episode, state=_NO_ROWS, action=_NO_ROWS))  # its vectors are on disk by now
 
     def abandon(self) -> None:
         """Close open files; the caller removes the directory."""
@@ -185,12 +186,6 @@ def _frame_array(group: zarr.Group, slot: str, camera: CameraFormat, steps: int)
         compressors=None,
         filters=None,
     )
-
-
-def _without_rows(episode: Episode, empty: FloatArray) -> Episode:
-    """The same episode without its vectors, which are on disk by now."""
-    fields = {name: getattr(episode, name) for name in Episode.__dataclass_fields__}
-    return Episode(**{**fields, "state": empty, "action": empty})
 
 
 def _content_hash(digests: Mapping[str, str], episodes: list[Episode], files: list[FileRecord]) -> str:

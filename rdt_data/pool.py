@@ -43,6 +43,7 @@ class Pool:
     def _begin(self) -> _Worker:
         context = multiprocessing.get_context(self.method)
         ours, theirs = context.Pipe()
+        # typeshed gives a context of a name that is only known here as BaseContext, which lacks Process
         process = context.Process(target=_serve, args=(theirs, os.getpid()), daemon=True)  # type: ignore[attr-defined]
         process.start()
         theirs.close()  # only the worker holds its end: the pipe breaks when it dies

@@ -58,10 +58,10 @@ class Dataset:
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
         try:
-            self._fs, self._path = fsspec.core.url_to_fs(self.url)
+            self.fs, self.path = fsspec.core.url_to_fs(self.url)
         except (ImportError, ValueError) as error:
             raise StoreError(f"{url} cannot be opened: {error}", remedy="check the URL; s3:// needs s3fs") from None
-        self.attributes = read_attributes(self._fs, self._path)
+        self.attributes = read_attributes(self.fs, self.path)
         if self.attributes.get("format") != FORMAT:
             raise StoreError(
                 f"{url} is the Zarr store of another program", remedy="give a store written by `rdt-data convert`"
@@ -109,10 +109,10 @@ class Dataset:
     @cached_property
     def parts(self) -> tuple[Part, ...]:
         """The visible parts in order, with all that they say of themselves (one small read each)."""
-        folder = f"{self._path}/parts"
-        names = (entry.rsplit("/", 1)[-1] for entry in self._fs.ls(folder, detail=False))
+        folder = f"{self.path}/parts"
+        names = (entry.rsplit("/", 1)[-1] for entry in self.fs.ls(folder, detail=False))
         ids = sorted((name for name in names if name.isdecimal()), key=int)
-        found = ((name, read_attributes(self._fs, f"{folder}/{name}")) for name in ids)
+        found = ((name, read_attributes(self.fs, f"{folder}/{name}")) for name in ids)
         return tuple(Part(name, about["episodes"], about["steps"], about) for name, about in found)
 
     @cached_property
@@ -137,7 +137,7 @@ class Dataset:
 
         if "://" in self.url and not self.url.startswith("file://"):
             return zarr.open_group(zarr.storage.FsspecStore.from_url(self.url, read_only=True), mode="r")
-        return zarr.open_group(self._path, mode="r")
+        return zarr.open_group(self.path, mode="r")
 
     @property
     def steps(self) -> int:
@@ -172,7 +172,7 @@ class Dataset:
     def _table(self, part: int) -> PartTable:
         if part not in self._tables:
             folder = f"parts/{self._counts[part][0]}"
-            self._tables[part] = PartTable(self.group[folder], self._fs, f"{self._path}/{folder}", self.camera_formats)
+            self._tables[part] = PartTable(self.group[folder], self.fs, f"{self.path}/{folder}", self.camera_formats)
         return self._tables[part]
 
     def __repr__(self) -> str:
