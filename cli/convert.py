@@ -43,14 +43,13 @@ def convert(
     from converters.plan import Request
 
     chosen = choose_spec(source, dataset, spec)
-    default: Literal["next-state", "recorded"] = "recorded" if chosen.action == "recorded" else "next-state"
     request = Request.of(
         chosen,
         split=split,
         episodes=_range(episodes),
         image_size=_positive(image_size),
         codec=codec,
-        action=action or default,
+        action=action,
         corrected=corrected,
         instruction=instruction,
     )

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from converters.plan import Plan
 
 
-def _bar(what: str, total: int) -> tuple[Any, Any] | None:
+def _bar(what: str, total: int, of: str = "episodes") -> tuple[Any, Any] | None:
     """A started bar and its task, or None where nobody would see it."""
     if not sys.stderr.isatty():
         return None
@@ -18,7 +18,7 @@ def _bar(what: str, total: int) -> tuple[Any, Any] | None:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn("episodes"), TimeRemainingColumn())
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn(of), TimeRemainingColumn())
     bar = Progress(*columns, console=console, auto_refresh=False)
     task = bar.add_task(what, total=total)
     bar.start()
@@ -26,12 +26,12 @@ def _bar(what: str, total: int) -> tuple[Any, Any] | None:
 
 
 @contextmanager
-def counting(what: str, *, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
-    """A function (done, total) that moves a bar."""
+def counting(what: str, of: str = "episodes", *, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
+    """A function (done, total) that moves a bar of so many `of`."""
     shown: list[tuple[Any, Any]] = []
 
     def update(done: int, total: int) -> None:
-        if not quiet and not shown and (bar := _bar(what, total)) is not None:
+        if not quiet and not shown and (bar := _bar(what, total, of)) is not None:
             shown.append(bar)
         for bar, task in shown:
             bar.update(task, completed=done, refresh=True)

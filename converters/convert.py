@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from converters.fields import FieldReader, action_of, keep
 from converters.frames import stored_frames
-from converters.instruction import instruction_of
+from converters.instruction import instruction_of, phrasings_of
 from converters.patch_call import open_episode
 from converters.plan import Request, Segment
 from converters.raw import RawEpisode
@@ -85,6 +85,7 @@ class EpisodeConverter:
             action_mask=action_mask,
             instruction=instruction,
             instruction_raw=instruction_raw,
+            phrasings=phrasings_of(self.spec, raw, instruction) if self.spec.instruction.also else (),
             control_hz=self.spec.control_hz,
         )
 

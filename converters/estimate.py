@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Literal
 
+import numpy as np
+
 from converters.convert import convert_episode, convert_frames
 from converters.fields import keep
 from converters.patch_call import open_episode
@@ -103,8 +105,8 @@ def _first_episode(plan: Plan, outlook: Outlook) -> None:
     except SourceError as error:
         outlook.problem = str(error.within(file=segment.file.path, episode=segment.start))
         return
-    outlook.state_slots = layout.describe(episode.state_mask)
-    outlook.action_slots = layout.describe(episode.action_mask)
-    real = int(episode.state_mask.sum() + episode.action_mask.sum()) * 4
+    state, action = (np.atleast_2d(mask).any(axis=0) for mask in (episode.state_mask, episode.action_mask))
+    outlook.state_slots, outlook.action_slots = layout.describe(state), layout.describe(action)
+    real = int(state.sum() + action.sum()) * 4
     indexes = len(frames) * max(outlook.parts, math.ceil(outlook.steps / FRAMES_PER_SHARD)) * 16 * FRAMES_PER_SHARD
     outlook.store_bytes = indexes + round((image_bytes / len(episode) + min(real, VECTOR_BYTES)) * outlook.steps)

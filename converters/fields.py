@@ -1,4 +1,4 @@
-"""Run a spec's fields over an episode: raw values -> unified vectors, and unified actions -> the robot's values.
+"""Run a spec's fields over an episode: raw values -> unified vectors. The way back is `converters.inverse`.
 
 Pure: a raw episode in, arrays out. Whatever is wrong with the data is a SourceError that names the field, the
 step and the column; nothing is guessed, filled in or skipped.
@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from converters.op_chain import run, undo
+from converters.op_chain import run
 from converters.raw import RawEpisode
 from converters.spec import DatasetSpec
 from converters.spec_model import FieldSpec
-from rdt_data.errors import RdtError, SourceError, SpecError, unknown
+from rdt_data.episode import same_in_all_steps
+from rdt_data.errors import SourceError, SpecError, unknown
 from rdt_data.layout import DIM, place
 
 FloatArray = npt.NDArray[np.float32]
@@ -32,16 +33,18 @@ class FieldReader:
         """control_hz: steps per second. Raises RdtError when two fields fill one slot."""
         place([(field.indices, np.zeros((0, len(field.indices)), np.float32)) for field in fields], steps=0)
         self._control_hz = control_hz
-        self._fields = [(field, _as_slice(_columns(field)), _as_slice(field.indices)) for field in fields]
+        self._fields = [(field, _as_slice(field.columns), _as_slice(field.indices)) for field in fields]
 
     def __call__(self, raw: RawEpisode) -> tuple[FloatArray, Mask]:
-        """The (T, 128) vectors that the fields describe and the (128,) mask of the slots they fill.
+        """The (T, 128) vectors that the fields describe and the mask of the slots they fill, (128,).
 
-        An optional field that the source lacks leaves its slots 0 and masked off.
+        An optional field that the source lacks leaves its slots 0 and masked off. Where a field with `gaps` lacks some
+        steps the mask is (T, 128).
         """
         keys = set(raw.keys())
         arrays: dict[str, npt.NDArray[Any]] = {}
         vector, mask = np.zeros((len(raw), DIM), np.float32), np.zeros(DIM, np.bool_)
+        absent: list[tuple[Mask, slice | list[int]]] = []
         for field, columns, slots in self._fields:
             if field.from_ not in keys:
                 if field.optional:
@@ -49,9 +52,12 @@ class FieldReader:
                 raise _missing(field.from_, keys)
             if field.from_ not in arrays:
                 arrays[field.from_] = _columns_of_steps(field.from_, raw)
-            vector[:, slots] = _read(field, arrays[field.from_], columns, self._control_hz)
+            values, gaps = _read(field, arrays[field.from_], columns, self._control_hz)
+            vector[:, slots] = values
             mask[slots] = True
-        return vector, mask
+            if gaps is not None:
+                absent.append((gaps, slots))
+        return vector, _without(mask, absent, len(raw)) if absent else mask
 
 
 def read_fields(fields: Sequence[FieldSpec], raw: RawEpisode, control_hz: float) -> tuple[FloatArray, Mask]:
@@ -62,14 +68,15 @@ def read_fields(fields: Sequence[FieldSpec], raw: RawEpisode, control_hz: float)
 def action_of(
     spec: DatasetSpec, mode: str, state: FloatArray, state_mask: Mask, raw: RawEpisode
 ) -> tuple[FloatArray, Mask]:
-    """The (T, 128) actions of an episode and their (128,) mask.
+    """The (T, 128) actions of an episode and their mask, (128,) or where steps differ (T, 128).
 
     mode: "next_state": the state of the next step, the last one repeated, as the published training does;
     "recorded": the commands in the data, where the spec says how they fit the layout. ("-" may stand for "_".)
     """
     match mode.replace("-", "_"):
         case "next_state":
-            return np.concatenate([state[1:], state[-1:]]), state_mask.copy()
+            mask = state_mask if state_mask.ndim == 1 else np.concatenate([state_mask[1:], state_mask[-1:]])
+            return np.concatenate([state[1:], state[-1:]]), same_in_all_steps(mask).copy()
         case "recorded" if spec.recorded_action is not None:
             return read_fields(spec.recorded_action, raw, spec.control_hz)
         case "recorded":
@@ -80,37 +87,12 @@ def action_of(
     raise unknown("action", mode, ("next_state", "recorded"))
 
 
-def to_robot(fields: Sequence[FieldSpec], action: npt.NDArray[Any], control_hz: float) -> dict[str, FloatArray]:
-    """Actions in the unified layout, (T, 128), as the robot's own values: source key -> (T, columns).
-
-    An array is as wide as the last column that a field of it uses; columns that no field describes are NaN.
-    Raises SpecError where an op has no inverse.
-    """
-    if action.ndim != 2 or action.shape[1] != DIM:
-        raise RdtError(f"actions of shape {action.shape} are given", remedy=f"give shape (T, {DIM})")
-    result: dict[str, FloatArray] = {}
-    for key in dict.fromkeys(field.from_ for field in fields):
-        own = [field for field in fields if field.from_ == key]
-        array = np.full((len(action), max(_columns(field)[-1] for field in own) + 1), np.nan, np.float32)
-        for field in own:
-            try:
-                array[:, _columns(field)] = undo(field.ops, action[:, list(field.indices)], control_hz)
-            except SpecError as error:
-                raise SpecError(f"{key}: {error.problem}", remedy=error.remedy) from error
-        result[key] = array
-    return result
-
-
 def keep(spec: DatasetSpec, raw: RawEpisode) -> str | None:
     """None when the episode is to be used, else the reason why not, from the spec's `keep_if`."""
     for rule in spec.keep_if:
-        if not bool(raw.scalar(rule.from_) == rule.equals):
+        if not rule.accepts(raw.scalar(rule.from_)):
             return rule.reason
     return None
-
-
-def _columns(field: FieldSpec) -> list[int]:
-    return list(range(*field.cols)) if field.cols else list(range(field.width))
 
 
 def _as_slice(numbers: Sequence[int]) -> slice | list[int]:
@@ -140,18 +122,33 @@ def _columns_of_steps(key: str, raw: RawEpisode) -> npt.NDArray[Any]:
     return array.reshape(len(array), math.prod(array.shape[1:]))
 
 
-def _read(field: FieldSpec, array: npt.NDArray[Any], columns: slice | list[int], control_hz: float) -> npt.NDArray[Any]:
-    """array: (T, D) all columns of the source -> (T, width) finished values of the field."""
+def _read(
+    field: FieldSpec, array: npt.NDArray[Any], columns: slice | list[int], control_hz: float
+) -> tuple[npt.NDArray[Any], Mask | None]:
+    """array: (T, D), all columns of the source -> (T, width) finished values, 0 in gaps; and the gaps, (T,) or None."""
     _check_width(field, array.shape[1])
-    values = array[:, columns]
+    values, gaps = array[:, columns], None
+    if field.gaps and values.dtype.kind == "f" and (missing := np.isnan(values).any(axis=1)).any():
+        gaps = missing
+        values = np.where(gaps[:, None], 0, values)
     if not np.isfinite(values).all():
-        raise _not_finite(values, field, _columns(field).__getitem__, "is")
+        raise _not_finite(values, field, field.columns.__getitem__, "is")
     if not field.ops and values.dtype != np.float64:  # what is stored as float64 may be too large for float32
-        return values
+        return values, gaps
     values = run(field.ops, values, control_hz)
     if not np.isfinite(values).all():
         raise _not_finite(values, field, lambda column: f"{column} of the result", "becomes")
-    return values
+    if gaps is not None:
+        values[gaps] = 0
+    return values, gaps
+
+
+def _without(mask: Mask, absent: Sequence[tuple[Mask, slice | list[int]]], steps: int) -> Mask:
+    """The mask (128,) less the slots that are absent in some steps: (T, 128), or (128,) when steps agree after all."""
+    of_steps = np.tile(mask, (steps, 1))
+    for gaps, slots in absent:
+        of_steps[:, slots] &= ~gaps[:, None]
+    return same_in_all_steps(of_steps)
 
 
 def _check_width(field: FieldSpec, wide: int) -> None:

@@ -114,7 +114,7 @@ def inspect_source(source: Path, dataset: str | None = None) -> tuple[Inspection
     spec = catalog.get(name) if name is not None else None
     kinds = [kind for kind, _ in detect(source)]
     if not kinds:
-        raise SourceError(f"{source} holds nothing that can be read", remedy="give an RLDS directory or HDF5 files")
+        raise SourceError(f"{source} holds nothing that can be read", remedy="docs/formats.md lists what is read")
     kind = spec.reader if spec is not None else kinds[0]
     read = reader(kind)
     root = find_root(read, source, kind)
@@ -211,7 +211,9 @@ def _warn_exchanged(key: str, frames: list[Pixels], words: str, spec: DatasetSpe
 
 def _words(raw: RawEpisode, spec: DatasetSpec | None) -> list[str]:
     keys = (
-        spec.instruction.from_ if spec is not None else ("language_instruction", "instruction", "file:instruction.txt")
+        spec.instruction.from_
+        if spec is not None
+        else ("language_instruction", "instruction", "task", "file:instruction.txt")
     )
     texts = (raw.text(key) for key in keys)
     return [text for text in texts if text][:1]
@@ -229,7 +231,11 @@ def _raw_range(raw: RawEpisode, key: str) -> str:
         if value.dtype.kind not in "biuf" or value.size == 0:
             return f"text {str(value)[:60]!r}" if value.dtype.kind == "U" else f"{value.dtype} {value.shape}"
         what = f"{value.dtype} {value.shape}" if value.shape else f"{value.dtype}, one for the episode"
-        return f"{what} in [{value.min():.4g}, {value.max():.4g}]"
+        missing = int(np.isnan(value).sum()) if value.dtype.kind == "f" else 0
+        if missing == value.size:
+            return f"{what}, NaN throughout"
+        gaps = f", {missing} NaN" if missing else ""
+        return f"{what} in [{np.nanmin(value):.4g}, {np.nanmax(value):.4g}]{gaps}"
     return reason
 
 
@@ -239,11 +245,11 @@ def _ranges(episodes: Sequence[StoredEpisode], name: str) -> dict[str, str]:
     total, count = np.zeros(layout.DIM), np.zeros(layout.DIM)
     for episode in episodes:
         values: npt.NDArray[Any] = getattr(episode, name)
-        mask = getattr(episode, f"{name}_mask")
-        low[mask] = np.minimum(low[mask], values[:, mask].min(axis=0))
-        high[mask] = np.maximum(high[mask], values[:, mask].max(axis=0))
-        total[mask] += values[:, mask].sum(axis=0)
-        count[mask] += len(values)
+        real = np.broadcast_to(getattr(episode, f"{name}_mask"), values.shape)
+        low = np.minimum(low, values.min(axis=0, where=real, initial=np.inf))
+        high = np.maximum(high, values.max(axis=0, where=real, initial=-np.inf))
+        total += values.sum(axis=0, where=real)
+        count += real.sum(axis=0)
     return {
         layout.preferred_name(slot): f"[{low[slot]:9.4f}, {high[slot]:9.4f}] {layout.unit(slot):5} "
         f"mean {total[slot] / count[slot]:9.4f}"

@@ -37,6 +37,11 @@ class Op:
     def kind(self) -> OpKind:
         return OPS[self.name]
 
+    @property
+    def reversible(self) -> bool:
+        """Whether `converters.inverse` can undo it: it has an inverse, or only moves values along the steps."""
+        return self.kind.inverse is not None or not self.kind.rowwise
+
     def __str__(self) -> str:
         return " ".join([self.name, *(f"{arg:g}" for arg in self.args)])
 

@@ -3,7 +3,7 @@
 Every function here takes and gives float64 of shape (T, D), T may be 0. A row of `OPS` says what an op does to the
 width and to the unit and how it is undone, so that a spec can be checked before any data is read, and an action can
 be turned back into the robot's own command. A new op is a function, its inverse where there is one, and a row.
-Formulas of rotations are in `converters.rotations`; `converters.op_chain` binds ops to their parameters.
+Those of rotations are in `converters.rotation_ops`; `converters.op_chain` binds ops to their parameters.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from converters import rotations as rot
+from converters import rotation_ops as rot
 
 Float = npt.NDArray[np.float64]
 UnitRule = Mapping[str, frozenset[str]]
@@ -82,7 +82,7 @@ def invert(x: Float) -> Float:
 
 
 def clip(x: Float, low: float, high: float) -> Float:
-    """x held within [low, high]. No inverse: what lay outside is lost."""
+    """x held within [low, high]. Inverse: itself, exact within the range; what lay outside is lost."""
     clipped: Float = np.clip(x, low, high)
     return clipped
 
@@ -122,6 +122,11 @@ def rad_to_deg(y: Float) -> Float:
     return y * (180 / np.pi)
 
 
+def deg_to_rad_if_abs_gt(x: Float, c: float) -> Float:
+    """Degrees -> radians where |x| > c, else x, for RoboNet, which mixes them. No inverse: which were which is lost."""
+    return np.where(np.abs(x) > c, deg_to_rad(x), x)
+
+
 def mm_to_m(x: Float) -> Float:
     """Millimetres -> metres. Inverse: `m_to_mm`."""
     return x / 1000
@@ -145,115 +150,12 @@ def divided_by_control_hz(y: Float, hz: float) -> Float:
 def shift_previous(x: Float) -> Float:
     """The value of the step before, zero at the first step: what a command of the last step has caused by now.
 
-    The published pipeline takes base velocities so. No inverse: the last step's value is lost.
+    The published pipeline takes base velocities so. No inverse: the last step's value is lost (see `to_robot`).
     """
     return np.concatenate([np.zeros_like(x[:1]), x[:-1]])
 
 
-def euler_xyz_to_ortho6d(angles: Float) -> Float:
-    """(T, 3) roll, pitch, yaw about fixed axes, rad -> (T, 6)."""
-    return rot.ortho6d_from_matrix(rot.matrix_from_euler(angles, "xyz"))
-
-
-def ortho6d_to_euler_xyz(ortho6d: Float) -> Float:
-    """(T, 6) -> (T, 3) roll, pitch, yaw about fixed axes, rad."""
-    return rot.euler_from_matrix(rot.matrix_from_ortho6d(ortho6d), "xyz")
-
-
-def euler_zxy_to_ortho6d(angles: Float) -> Float:
-    """(T, 3) rad about the fixed z, then x, then y axis (SciPy's "zxy") -> (T, 6)."""
-    return rot.ortho6d_from_matrix(rot.matrix_from_euler(angles, "zxy"))
-
-
-def ortho6d_to_euler_zxy(ortho6d: Float) -> Float:
-    """(T, 6) -> (T, 3) rad about the fixed z, then x, then y axis."""
-    return rot.euler_from_matrix(rot.matrix_from_ortho6d(ortho6d), "zxy")
-
-
-def quat_xyzw_to_ortho6d(quat: Float) -> Float:
-    """(T, 4) x, y, z, w of any length (zero is the identity) -> (T, 6)."""
-    return rot.ortho6d_from_matrix(rot.matrix_from_quat(quat))
-
-
-def ortho6d_to_quat_xyzw(ortho6d: Float) -> Float:
-    """(T, 6) -> (T, 4) x, y, z, w of length 1, w >= 0."""
-    return rot.quat_from_matrix(rot.matrix_from_ortho6d(ortho6d))
-
-
-def quat_wxyz_to_ortho6d(quat: Float) -> Float:
-    """(T, 4) w, x, y, z of any length (zero is the identity) -> (T, 6)."""
-    return quat_xyzw_to_ortho6d(np.roll(quat, -1, axis=-1))
-
-
-def ortho6d_to_quat_wxyz(ortho6d: Float) -> Float:
-    """(T, 6) -> (T, 4) w, x, y, z of length 1, w >= 0."""
-    return np.roll(ortho6d_to_quat_xyzw(ortho6d), 1, axis=-1)
-
-
-def axis_angle_to_ortho6d(vector: Float) -> Float:
-    """(T, 3) rotation vector, its length the angle in rad -> (T, 6)."""
-    return quat_xyzw_to_ortho6d(rot.quat_from_axis_angle(vector))
-
-
-def ortho6d_to_axis_angle(ortho6d: Float) -> Float:
-    """(T, 6) -> (T, 3) rotation vector of at most pi rad."""
-    return rot.axis_angle_from_quat(ortho6d_to_quat_xyzw(ortho6d))
-
-
-def yaw_to_ortho6d(yaw: Float) -> Float:
-    """(T, 1) rad about z -> (T, 6)."""
-    return euler_xyz_to_ortho6d(_as_yaw(yaw))
-
-
-def ortho6d_to_yaw(ortho6d: Float) -> Float:
-    """(T, 6) -> (T, 1): the yaw of roll, pitch, yaw; the other two are dropped."""
-    return ortho6d_to_euler_xyz(ortho6d)[:, 2:]
-
-
-def mat4_colmajor_to_pos(matrix: Float) -> Float:
-    """(T, 16) homogeneous matrix, column after column -> (T, 3) its translation, m. No inverse: a part."""
-    return matrix[:, 12:15]
-
-
-def mat4_colmajor_to_ortho6d(matrix: Float) -> Float:
-    """(T, 16) homogeneous matrix, column after column -> (T, 6). No inverse: a part."""
-    return matrix[:, [0, 1, 2, 4, 5, 6]]
-
-
-def mat4_rowmajor_to_pos(matrix: Float) -> Float:
-    """(T, 16) homogeneous matrix, row after row -> (T, 3) its translation, m. No inverse: a part."""
-    return matrix[:, [3, 7, 11]]
-
-
-def mat4_rowmajor_to_ortho6d(matrix: Float) -> Float:
-    """(T, 16) homogeneous matrix, row after row -> (T, 6). No inverse: a part."""
-    return matrix[:, [0, 4, 8, 1, 5, 9]]
-
-
-def euler_xyz_to_quat_xyzw(angles: Float) -> Float:
-    """(T, 3) roll, pitch, yaw about fixed axes, rad -> (T, 4) x, y, z, w; q and -q are not unified."""
-    return rot.quat_from_euler_xyz(angles)
-
-
-def quat_xyzw_to_euler_xyz(quat: Float) -> Float:
-    """(T, 4) -> (T, 3) roll, pitch, yaw about fixed axes, rad."""
-    return rot.euler_from_matrix(rot.matrix_from_quat(quat), "xyz")
-
-
-def yaw_to_quat_xyzw(yaw: Float) -> Float:
-    """(T, 1) rad about z -> (T, 4) x, y, z, w."""
-    return rot.quat_from_euler_xyz(_as_yaw(yaw))
-
-
-def quat_xyzw_to_yaw(quat: Float) -> Float:
-    """(T, 4) -> (T, 1): the yaw of roll, pitch, yaw; the other two are dropped."""
-    return quat_xyzw_to_euler_xyz(quat)[:, 2:]
-
-
-def _as_yaw(yaw: Float) -> Float:
-    return np.concatenate([np.zeros_like(yaw), np.zeros_like(yaw), yaw], axis=-1)
-
-
+_MIXED: UnitRule = {"1": frozenset({"1"}), "rad": frozenset({"rad", "1"})}
 _RAD_TO_1, _1_TO_1 = _becomes(rad="1"), _becomes(**{"1": "1"})
 _MATRIX_TO_1, _MATRIX_TO_M = _becomes(m="1", **{"1": "1"}), _becomes(m="m")
 
@@ -270,27 +172,40 @@ OPS: Mapping[str, OpKind] = {
         rated=True,
     ),
     "invert": OpKind(invert, invert, _1_TO_1),
-    "clip": OpKind(clip, None, _SAME, takes="range"),
+    "clip": OpKind(clip, clip, _SAME, takes="range"),
     "is_lt": OpKind(is_lt, None, _FLAG, takes="number"),
     "is_ge": OpKind(is_ge, None, _FLAG, takes="number"),
     "is_eq": OpKind(is_eq, None, _FLAG, takes="number"),
+    "deg_to_rad_if_abs_gt": OpKind(deg_to_rad_if_abs_gt, None, _MIXED, takes="number"),
     "permute": OpKind(permute, permute_inverse, _SAME, takes="order"),
     "shift_previous": OpKind(shift_previous, None, _SAME, rowwise=False),
-    "euler_xyz_to_ortho6d": OpKind(euler_xyz_to_ortho6d, ortho6d_to_euler_xyz, _RAD_TO_1, widths=(3, 6), rotation=True),
-    "euler_zxy_to_ortho6d": OpKind(euler_zxy_to_ortho6d, ortho6d_to_euler_zxy, _RAD_TO_1, widths=(3, 6), rotation=True),
+    "euler_xyz_to_ortho6d": OpKind(
+        rot.euler_xyz_to_ortho6d, rot.ortho6d_to_euler_xyz, _RAD_TO_1, widths=(3, 6), rotation=True
+    ),
+    "euler_zxy_to_ortho6d": OpKind(
+        rot.euler_zxy_to_ortho6d, rot.ortho6d_to_euler_zxy, _RAD_TO_1, widths=(3, 6), rotation=True
+    ),
     "axis_angle_to_ortho6d": OpKind(
-        axis_angle_to_ortho6d, ortho6d_to_axis_angle, _RAD_TO_1, widths=(3, 6), rotation=True
+        rot.axis_angle_to_ortho6d, rot.ortho6d_to_axis_angle, _RAD_TO_1, widths=(3, 6), rotation=True
     ),
-    "yaw_to_ortho6d": OpKind(yaw_to_ortho6d, ortho6d_to_yaw, _RAD_TO_1, widths=(1, 6), rotation=True),
-    "quat_xyzw_to_ortho6d": OpKind(quat_xyzw_to_ortho6d, ortho6d_to_quat_xyzw, _1_TO_1, widths=(4, 6), rotation=True),
-    "quat_wxyz_to_ortho6d": OpKind(quat_wxyz_to_ortho6d, ortho6d_to_quat_wxyz, _1_TO_1, widths=(4, 6), rotation=True),
-    "mat4_colmajor_to_pos": OpKind(mat4_colmajor_to_pos, None, _MATRIX_TO_M, widths=(16, 3)),
-    "mat4_colmajor_to_ortho6d": OpKind(mat4_colmajor_to_ortho6d, None, _MATRIX_TO_1, widths=(16, 6)),
-    "mat4_rowmajor_to_pos": OpKind(mat4_rowmajor_to_pos, None, _MATRIX_TO_M, widths=(16, 3)),
-    "mat4_rowmajor_to_ortho6d": OpKind(mat4_rowmajor_to_ortho6d, None, _MATRIX_TO_1, widths=(16, 6)),
+    "yaw_to_ortho6d": OpKind(rot.yaw_to_ortho6d, rot.ortho6d_to_yaw, _RAD_TO_1, widths=(1, 6), rotation=True),
+    "quat_xyzw_to_ortho6d": OpKind(
+        rot.quat_xyzw_to_ortho6d, rot.ortho6d_to_quat_xyzw, _1_TO_1, widths=(4, 6), rotation=True
+    ),
+    "quat_wxyz_to_ortho6d": OpKind(
+        rot.quat_wxyz_to_ortho6d, rot.ortho6d_to_quat_wxyz, _1_TO_1, widths=(4, 6), rotation=True
+    ),
+    "mat4_colmajor_to_pos": OpKind(rot.mat4_colmajor_to_pos, rot.pos_to_mat4_colmajor, _MATRIX_TO_M, widths=(16, 3)),
+    "mat4_colmajor_to_ortho6d": OpKind(
+        rot.mat4_colmajor_to_ortho6d, rot.ortho6d_to_mat4_colmajor, _MATRIX_TO_1, widths=(16, 6)
+    ),
+    "mat4_rowmajor_to_pos": OpKind(rot.mat4_rowmajor_to_pos, rot.pos_to_mat4_rowmajor, _MATRIX_TO_M, widths=(16, 3)),
+    "mat4_rowmajor_to_ortho6d": OpKind(
+        rot.mat4_rowmajor_to_ortho6d, rot.ortho6d_to_mat4_rowmajor, _MATRIX_TO_1, widths=(16, 6)
+    ),
     "euler_xyz_to_quat_xyzw": OpKind(
-        euler_xyz_to_quat_xyzw, quat_xyzw_to_euler_xyz, _RAD_TO_1, widths=(3, 4), rotation=True
+        rot.euler_xyz_to_quat_xyzw, rot.quat_xyzw_to_euler_xyz, _RAD_TO_1, widths=(3, 4), rotation=True
     ),
-    "yaw_to_quat_xyzw": OpKind(yaw_to_quat_xyzw, quat_xyzw_to_yaw, _RAD_TO_1, widths=(1, 4), rotation=True),
+    "yaw_to_quat_xyzw": OpKind(rot.yaw_to_quat_xyzw, rot.quat_xyzw_to_yaw, _RAD_TO_1, widths=(1, 4), rotation=True),
 }
 """Every op a spec may name."""

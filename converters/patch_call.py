@@ -19,8 +19,8 @@ from pydantic import PlainSerializer, PlainValidator, ValidationInfo
 
 from converters.patches import PATCHES, PatchedEpisode
 from converters.raw import EpisodeFile, RawEpisode
-from converters.spec_model import problem
 from rdt_data.errors import RdtError, SourceError, SpecError, unknown
+from rdt_data.yaml_model import problem
 
 if TYPE_CHECKING:
     from converters.spec import DatasetSpec

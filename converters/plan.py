@@ -47,10 +47,16 @@ class Request:
 
     @classmethod
     def of(cls, spec: DatasetSpec, **options: Any) -> "Request":
-        """A request for `spec`, with its corrections worked in when they are asked for."""
+        """A request for `spec`: its own kind of actions unless another is asked for, its corrections if they are."""
+        if spec.refused:
+            raise SpecError(
+                f"{spec.name} cannot be converted: {' '.join(spec.refused.split())}",
+                remedy="use another dataset; docs/formats.md says what an episode needs",
+            )
         if options.get("corrected"):
             spec = spec.corrected()
         parse_codec(options.get("codec", "keep"))
+        options["action"] = options.get("action") or ("recorded" if spec.action == "recorded" else "next-state")
         return cls(dataset=spec.name, spec=spec, **options)
 
     def describe(self) -> dict[str, Any]:
@@ -182,13 +188,14 @@ def camera_formats(
 ) -> dict[str, CameraFormat]:
     """How each camera is stored, from the first readable frame of it; a camera no episode has is left out."""
     found: dict[str, CameraFormat] = {}
+    every = reader.KEYS_VARY or request.spec.patch is not None  # a patch may hide what an episode lacks
     for segment in segments:
         missing = {slot: camera for slot, camera in request.spec.cameras.items() if slot not in found}
         if not missing:
             break
         try:
             with reader.open_file(root, segment.file, request.spec.options) as file:
-                found.update(_formats_in(file, segment, missing, request, every=reader.KEYS_VARY))
+                found.update(_formats_in(file, segment, missing, request, every=every))
         except SourceError:
             continue  # reported when the episodes are converted
     return {slot: found[slot] for slot in request.spec.cameras if slot in found}

@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BeforeValidator, Field, JsonValue, PrivateAttr, ValidationError, model_validator
 
+from converters.corrections import apply_correction
+from converters.inverse import to_robot
 from converters.patch_call import AnyPatch
 from converters.readers import READERS
-from converters.spec_file import parse_yaml, read_text, spec_error
 from converters.spec_model import (
     AnyCamera,
     Camera,
@@ -24,14 +25,11 @@ from converters.spec_model import (
     Instruction,
     KeepRule,
     Names,
-    Part,
-    listed,
-    one_of,
-    problem,
 )
 from converters.spec_table import as_table
 from rdt_data import layout
 from rdt_data.errors import SpecError, unknown
+from rdt_data.yaml_model import Part, listed, one_of, parse_yaml, problem, read_text, spec_error
 
 __all__ = ["SPECS", "Camera", "DatasetSpec", "FieldSpec", "load_spec", "parse_spec"]
 
@@ -51,11 +49,12 @@ class DatasetSpec(Part):
     patch: AnyPatch | None = None
     cameras: dict[Annotated[str, one_of("camera slot", layout.CAMERAS)], AnyCamera] = Field(default_factory=dict)
     instruction: Instruction
-    state: Annotated[Fields, Field(min_length=1)]
+    state: Fields = ()
     action: Annotated[Literal["next_state", "recorded"], one_of("action", ("next_state", "recorded"))] = "next_state"
     recorded_action: Annotated[Fields, Field(min_length=1)] | None = None
     keep_if: Annotated[tuple[KeepRule, ...], BeforeValidator(listed)] = ()
     corrections: Annotated[tuple[Correction, ...], BeforeValidator(listed)] = ()
+    refused: str | None = Field(default=None, min_length=1)
     notes: str | None = None
     source: str | None = None
 
@@ -109,16 +108,32 @@ class DatasetSpec(Part):
                 for section, fields in (("state", self.state), ("recorded_action", self.recorded_action or ()))
                 for number, field in enumerate(fields)
                 for op in field.ops
-                if op.kind.inverse is None
+                if not op.reversible
             ),
         ]
+
+    def to_robot(
+        self, action: npt.NDArray[Any], mask: npt.NDArray[np.bool_] | None = None, mode: str | None = None
+    ) -> dict[str, npt.NDArray[np.float32]]:
+        """Unified actions (T, 128) -> the robot's own arrays, source key -> (T, columns): see `converters.inverse`.
+
+        mask: (128,) or (T, 128), the slots that are real. mode: what the actions are, "next_state" (states to reach,
+        read back by the fields of `state`) or "recorded" (commands); None: this spec's default.
+        """
+        if (mode or self.action).replace("-", "_") == "next_state":
+            return to_robot(self.state, action, self.control_hz, mask)
+        if self.recorded_action is None:
+            raise SpecError(
+                f"{self._file}: has no `recorded_action`", remedy="describe the commands, or use next_state"
+            )
+        return to_robot(self.recorded_action, action, self.control_hz, mask)
 
     def corrected(self) -> "DatasetSpec":
         """This spec with its corrections of likely mistakes applied (and none left to apply)."""
         data = self.to_dict()
         data.pop("corrections", None)
         for number, correction in enumerate(self.corrections):
-            _apply(correction, data, f"{self._file}: corrections[{number}]")
+            apply_correction(correction, data, f"{self._file}: corrections[{number}]")
         applied = (*self._applied, *self.corrections)
         return _build(data, self._text, self._file, applied, trusted=self._trusted)
 
@@ -130,6 +145,8 @@ class DatasetSpec(Part):
                 remedy="describe them in `recorded_action`, or use next_state",
                 key="action",
             )
+        if not self.state and self.refused is None:
+            raise problem("describes no field", remedy="describe the state, or say in `refused` why not", key="state")
         _check_overlap("state", self.state)
         _check_overlap("recorded_action", self.recorded_action or ())
         return self
@@ -146,29 +163,6 @@ def _check_overlap(section: str, fields: tuple[FieldSpec, ...]) -> None:
                     key=f"{section}[{number}].to",
                 )
             owner[slot] = number
-
-
-def _apply(correction: Correction, data: dict[str, Any], where: str) -> None:
-    """Change the matching fields of `data` in place."""
-    known = [field.alias or name for name, field in FieldSpec.model_fields.items()]
-    for part, keys in (("match", correction.match), ("set", correction.set)):
-        for key in keys:
-            if key not in known:
-                error = unknown("key of a field", key, known)
-                raise SpecError(f"{where}.{part}: {error.problem}", remedy=error.remedy)
-    matching = [
-        field
-        for field in data.get(correction.section) or ()
-        if all(key in field and field[key] == value for key, value in correction.match.items())
-    ]
-    if not matching:
-        asked = ", ".join(f"{key}: {value}" for key, value in correction.match.items())
-        raise SpecError(
-            f"{where}.match: no field of {correction.section} has {asked}",
-            remedy="copy the values from the field to correct",
-        )
-    for field in matching:
-        field.update(copy.deepcopy(correction.set))
 
 
 def _build(
@@ -188,7 +182,9 @@ def parse_spec(text: str, file: str, *, trusted: bool = False) -> DatasetSpec:
     trusted: whether its patch may be imported from anywhere (see `converters.patch_call`): only for what the user
     gave as a spec, never for the text that a store holds.
     """
-    spec = _build(parse_yaml(text, file), text, file, trusted=trusted)
+    spec = _build(
+        parse_yaml(text, file, example="docs/my_robot.yaml, or a file in converters/specs"), text, file, trusted=trusted
+    )
     spec.corrected()
     return spec
 

@@ -2,58 +2,38 @@
 
 In: what YAML holds. Out: frozen models that cannot be wrong in themselves: slots exist, widths and units fit
 through the ops. What a problem is, where, and its remedy travel in a pydantic error of type "spec"; the file
-and the full path are added by `converters.spec_file`. A spec as a whole is `converters.spec.DatasetSpec`.
+and the full path are added by `rdt_data.yaml_model`. A spec as a whole is `converters.spec.DatasetSpec`.
 """
 
-from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, PlainValidator, model_validator
+from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator, model_validator
 from pydantic_core import PydanticCustomError
 
 from converters.op_chain import Op, parse_op
 from converters.ops import UNITS
 from rdt_data import layout
-from rdt_data.errors import RdtError, unknown
-
-
-def problem(text: str, *, remedy: str, key: str = "") -> PydanticCustomError:
-    """A problem found while validating; `key` is where below the validated value it lies."""
-    return PydanticCustomError("spec", "{problem}", {"problem": text, "remedy": remedy, "key": key})
-
-
-def _from(error: RdtError, key: str = "") -> PydanticCustomError:
-    return problem(error.problem, remedy=error.remedy, key=key)
-
-
-def one_of(kind: str, allowed: Sequence[str]) -> PlainValidator:
-    """One of the names `allowed`, or a problem naming the near miss."""
-
-    def check(value: Any) -> str:
-        if str(value) not in allowed or isinstance(value, bool | float):
-            raise _from(unknown(kind, str(value), allowed))
-        return str(value)
-
-    return PlainValidator(check)
+from rdt_data.errors import RdtError
+from rdt_data.yaml_model import Part, listed, one_of, problem, problem_of
 
 
 def _op(value: Any) -> Op:
     try:
         return value if isinstance(value, Op) else parse_op(value)
     except RdtError as error:
-        raise _from(error) from error
-
-
-def listed(value: Any) -> Any:
-    """A list -> a tuple, as the models hold it."""
-    if not isinstance(value, list | tuple):
-        raise problem(f"{value!r} is not a list", remedy="write a list: lines that start with `- `, or [ … ]")
-    return tuple(value)
+        raise problem_of(error) from error
 
 
 def _several(value: Any) -> Any:
     """One name or a list of them -> a tuple."""
     return (value,) if isinstance(value, str) else listed(value)
+
+
+def _pairs(value: Any) -> tuple[Any, ...]:
+    pairs = listed(value)
+    if not all(isinstance(p, list | tuple) and len(p) == 2 and all(isinstance(t, str) for t in p) for p in pairs):
+        raise problem(f"{value!r} is not pairs of texts", remedy='write [["old", "new"], …]')
+    return tuple(tuple(pair) for pair in pairs)
 
 
 def _columns(value: Any) -> tuple[int, ...]:
@@ -72,18 +52,16 @@ def _target(value: Any) -> str | tuple[str, ...]:
     try:
         layout.resolve(value, None)
     except RdtError as error:
-        raise _from(error) from error
+        raise problem_of(error) from error
     return value if isinstance(value, str) else tuple(names)
 
 
+FIELD_SECTIONS = ("state", "recorded_action")
+SECTIONS = (*FIELD_SECTIONS, "instruction", "cameras")
+"""What a correction may change."""
+
 Names = Annotated[tuple[str, ...], BeforeValidator(_several)]
 Key = Annotated[str, Field(min_length=1)]
-
-
-class Part(BaseModel):
-    """What every part shares: nothing can change, unknown keys are errors, types are not guessed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class FieldSpec(Part):
@@ -91,7 +69,8 @@ class FieldSpec(Part):
 
     from_: slash path in the raw episode. cols: [start, stop) or [start, stop, step) of the value of a step,
     flattened row after row; None: all. unit: of the source. ops: applied left to right. to: see
-    `layout.resolve`. optional: where the source lacks the key, the slots are masked off.
+    `layout.resolve`. optional: where the source lacks the key, the slots are masked off. gaps: a step whose columns
+    are NaN has no value: its slots are masked off for that step (without it, NaN is an error).
     """
 
     from_: Key = Field(alias="from")
@@ -100,6 +79,12 @@ class FieldSpec(Part):
     ops: Annotated[tuple[Annotated[Op, PlainValidator(_op), PlainSerializer(str)], ...], BeforeValidator(listed)] = ()
     to: Annotated[str | tuple[str, ...], PlainValidator(_target)]
     optional: bool = False
+    gaps: bool = False
+
+    @property
+    def columns(self) -> range:
+        """The columns that are read."""
+        return range(*self.cols) if self.cols else range(self.width)
 
     @property
     def indices(self) -> tuple[int, ...]:
@@ -118,8 +103,8 @@ class FieldSpec(Part):
 
     @property
     def reversible(self) -> bool:
-        """Whether every op has an inverse."""
-        return all(op.kind.inverse for op in self.ops)
+        """Whether every op can be undone; one that only moves values along the steps needs no undoing."""
+        return all(op.reversible for op in self.ops)
 
     def _width_after(self) -> int:
         width = self.width
@@ -132,17 +117,17 @@ class FieldSpec(Part):
         try:
             self._width_after()
         except RdtError as error:
-            raise _from(error, "ops") from error
+            raise problem_of(error, "ops") from error
         try:
             slots = self.indices
         except RdtError as error:
-            raise _from(error, "to") from error
+            raise problem_of(error, "to") from error
         units = frozenset({self.unit})
         try:
             for op in self.ops:
                 units = op.units_after(units)
         except RdtError as error:
-            raise _from(error, "ops") from error
+            raise problem_of(error, "ops") from error
         for slot in slots:
             if layout.unit(slot) not in units:
                 raise _wrong_unit(slot, self.unit, units, has_ops=bool(self.ops))
@@ -188,12 +173,18 @@ AnyCamera = Annotated[Camera, BeforeValidator(_camera)]
 class Instruction(Part):
     """Where the words are: the first of `from_` that is not blank, else `text`, else see `missing`.
 
-    clean: "rdt" is the published cleaning, "none" only takes away white space around the text.
+    also: where other words for the same are, a text or a list of texts each; kept beside the instruction, not required.
+    code_points: the value is not text but numbers, one per character, filled up with zeros.
+    clean: "rdt" is the published cleaning, "none" only takes away white space around the text. replace: [old, new]
+    pairs, applied one after the other with the cleaning, anywhere in the text.
     missing: "error" refuses an episode without words, "empty" gives it the empty instruction.
     """
 
     from_: Names = Field(default=(), alias="from")
     text: str | None = None
+    also: Names = ()
+    code_points: bool = False
+    replace: Annotated[tuple[tuple[str, str], ...], BeforeValidator(_pairs)] = ()
     clean: Annotated[Literal["rdt", "none"], one_of("cleaning", ("rdt", "none"))] = "rdt"
     missing: Annotated[Literal["error", "empty"], one_of("choice", ("error", "empty"))] = "error"
 
@@ -205,18 +196,51 @@ class Instruction(Part):
 
 
 class KeepRule(Part):
-    """An episode is used only when the value at `from_` equals `equals`; otherwise `reason` is recorded."""
+    """An episode is used only when the value at `from_` equals `equals` or is above `above`; else `reason` is recorded.
+
+    Of a value of steps, the first step's counts.
+    """
 
     from_: Key = Field(alias="from")
-    equals: bool | int | float | str
+    equals: bool | int | float | str | None = None
+    above: float | None = None
     reason: Key
+
+    def accepts(self, value: Any) -> bool:
+        """Whether an episode with this value is used."""
+        return bool(value == self.equals) if self.equals is not None else float(value) > float(self.above or 0)
+
+    def __str__(self) -> str:
+        return f"{self.from_} is {self.equals}" if self.equals is not None else f"{self.from_} > {self.above:g}"
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> "KeepRule":
+        if (self.equals is None) == (self.above is None):
+            raise problem("needs one of `equals` and `above`", remedy="write equals: VALUE, or above: NUMBER")
+        return self
 
 
 class Correction(Part):
-    """A likely mistake of the published conversion: the fields of `section` that match, what to set, and why."""
+    """A likely mistake of the published conversion: what of `section` to change, and why.
 
-    section: Annotated[Literal["state", "recorded_action"], one_of("section", ("state", "recorded_action"))]
-    match: dict[str, Any] = Field(min_length=1)
-    set: dict[str, Any] = Field(min_length=1)
+    state, recorded_action: the fields that `match` get the keys of `set`; the fields of `add` are added. instruction:
+    gets the keys of `set`. cameras: `set` gives the slots their cameras, null takes one away.
+    """
+
+    section: Annotated[Literal["state", "recorded_action", "instruction", "cameras"], one_of("section", SECTIONS)]
+    match: dict[str, Any] = Field(default_factory=dict)
+    set: dict[str, Any] = Field(default_factory=dict)
+    add: Annotated[tuple[dict[str, Any], ...], BeforeValidator(listed)] = ()
     reason: Key
     evidence: Key
+
+    @model_validator(mode="after")
+    def _changes(self) -> "Correction":
+        of_fields = self.section in FIELD_SECTIONS
+        if not (self.set or self.add):
+            raise problem("changes nothing", remedy="say what to `set`, or fields to `add`")
+        if of_fields and bool(self.set) != bool(self.match):
+            raise problem("`match` and `set` belong together", remedy="say which fields to set, or only `add`")
+        if not of_fields and (self.match or self.add):
+            raise problem(f"{self.section} has no fields", remedy="give only `set`, the keys to change")
+        return self

@@ -1,7 +1,7 @@
 """A spec as text for people: what is read from where, in which unit, and where it ends up."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,11 +18,8 @@ def as_table(spec: "DatasetSpec") -> str:
     lines = [
         f"{spec.name}: {spec.title}",
         *_facts(spec),
-        "",
-        "state",
-        *_rows(spec.state),
-        "",
-        *_action(spec),
+        *(["", "refused", *_wrapped(spec.refused)] if spec.refused else []),
+        *(["", "state", *_rows(spec.state), "", *_action(spec)] if spec.state else []),
         *(line for number, fix in enumerate(spec.corrections) for line in _correction(f"correction {number}", fix)),
         *(line for fix in spec.applied for line in _correction("corrected", fix)),
     ]
@@ -49,7 +46,7 @@ def _facts(spec: "DatasetSpec") -> list[str]:
             for slot, camera in spec.cameras.items()
         ),
         ("instruction", _instruction(spec.instruction)),
-        *(("keep only if", f"{rule.from_} is {rule.equals}: {rule.reason}") for rule in spec.keep_if),
+        *(("keep only if", f"{rule}; else: {rule.reason}") for rule in spec.keep_if),
         *([("source of facts", " ".join(spec.source.split()))] if spec.source else []),
     ]
     return [f"  {name:15}  {value}" for name, value in facts]
@@ -60,7 +57,9 @@ def _instruction(instruction: Instruction) -> str:
     if instruction.text is None:
         where.append("an error" if instruction.missing == "error" else "empty")
     cleaned = "cleaned as published" if instruction.clean == "rdt" else "not cleaned"
-    return f"{' or '.join(where)}; {cleaned}"
+    replaced = "".join(f', "{old}" becomes "{new}"' for old, new in instruction.replace)
+    where[-1] += f", also {', '.join(instruction.also)}" if instruction.also else ""
+    return f"{' or '.join(where)}{', as code points' if instruction.code_points else ''}; {cleaned}{replaced}"
 
 
 def _action(spec: "DatasetSpec") -> list[str]:
@@ -72,9 +71,15 @@ def _action(spec: "DatasetSpec") -> list[str]:
 
 
 def _correction(label: str, fix: Correction) -> list[str]:
-    match, change = (", ".join(f"{k}: {_plain(v)}" for k, v in part.items()) for part in (fix.match, fix.set))
+    match, change = (_said(part) for part in (fix.match, fix.set))
+    where = f" where {match}" if match else ""
+    does = [*([f"set {change}"] if change else []), *(f"add {_said(field)}" for field in fix.add)]
     why = [*_wrapped(fix.reason), *_wrapped(f"Evidence: {fix.evidence}")]
-    return ["", f"{label}: {fix.section} where {match}: set {change}", *why]
+    return ["", f"{label}: {fix.section}{where}: {'; '.join(does)}", *why]
+
+
+def _said(part: Mapping[str, object]) -> str:
+    return ", ".join(f"{key}: {_plain(value)}" for key, value in part.items())
 
 
 def _wrapped(text: str) -> list[str]:
@@ -82,6 +87,8 @@ def _wrapped(text: str) -> list[str]:
 
 
 def _plain(value: object) -> str:
+    if isinstance(value, Mapping):
+        return f"{{{_said(value)}}}"
     return f"[{', '.join(map(_plain, value))}]" if isinstance(value, list) else str(value)
 
 
@@ -99,5 +106,35 @@ def _row(field: FieldSpec) -> tuple[str, str, str, str, str]:
     slots = f"{indices[0]}-{indices[-1]}" if run and len(indices) > 1 else ", ".join(map(str, indices))
     to = ", ".join(layout.describe(mask) if run else map(layout.preferred_name, indices))
     cols = f"[{':'.join(map(str, field.cols))}]" if field.cols else ""
-    ops = ", ".join(map(str, field.ops)) + (" (optional)" if field.optional else "")
+    marks = [word for word, on in (("optional", field.optional), ("gaps", field.gaps)) if on]
+    ops = ", ".join(map(str, field.ops)) + (f" ({', '.join(marks)})" if marks else "")
     return slots, to, field.from_ + cols, field.unit, ops.strip()
+
+
+def markdown_row(spec: "DatasetSpec") -> str:
+    """A row of the README's table: name, reader, rate, cameras, what the state fills, corrections, title."""
+    cameras = ", ".join(spec.cameras) or "none"
+    fills = "refused, see `spec show`" if spec.refused else ", ".join(_families(spec))
+    fixes = str(len(spec.corrections)) if spec.corrections else ""
+    return f"| `{spec.name}` | {spec.reader} | {spec.control_hz:g} | {cameras} | {fills} | {fixes} | {spec.title} |"
+
+
+MARKDOWN_HEAD = (
+    "| spec | reader | Hz | cameras | the state holds | corrections | what |",
+    "| --- | --- | --- | --- | --- | --- | --- |",
+)
+
+
+def _families(spec: "DatasetSpec") -> list[str]:
+    """The kinds of slots a state fills, in a word each."""
+    words = {"arm_joint_pos": "joints", "gripper": "gripper", "arm_joint_vel": "joint velocities", "eef_pos": "pose"}
+    words |= {
+        "eef_ortho6d": "pose",
+        "eef_rot6d": "pose",
+        "eef_lin_vel": "velocity",
+        "eef_ang_vel": "velocity",
+        "base": "base",
+    }
+    ranges = layout.describe(spec.mask("state"))
+    found = [word for name in ranges for part, word in words.items() if part in name]
+    return list(dict.fromkeys(found))

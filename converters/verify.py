@@ -21,6 +21,7 @@ from rdt_data.episode import Episode
 from rdt_data.errors import RdtError, SourceError, SpecError
 from rdt_data.images import ImageError, decode
 from rdt_data.jobs import Workers
+from rdt_data.merge import no_single_source
 from rdt_data.seal import broken_seals
 from rdt_data.shards import crc32c
 from rdt_data.store import Dataset, Part, open_dataset
@@ -62,6 +63,8 @@ def verify_store(
     spec; everything else is a problem in the report.
     """
     dataset = open_dataset(store)
+    if source is not None and "merged" in dataset.attributes:
+        raise no_single_source(dataset)
     asked = request_of(dataset, spec) if source is not None or spec is not None else None
     report = VerifyReport(store, against_source=source is not None)
     if not dataset.complete:
@@ -183,7 +186,8 @@ def _check_counts(part: Part, episodes: list[StoredEpisode], report: VerifyRepor
     for episode in episodes:
         state, action = episode.state, episode.action
         for name, values, mask in (("state", state, episode.state_mask), ("action", action, episode.action_mask)):
-            if values.shape != (len(episode), 128) or not np.isfinite(values).all() or values[:, ~mask].any():
+            unused = ~np.broadcast_to(mask, values.shape)
+            if values.shape != (len(episode), 128) or not np.isfinite(values).all() or values[unused].any():
                 report.problems.append(f"{episode.id}: {name} is not finite, or not 0 outside its mask")
 
 
@@ -256,6 +260,8 @@ def _compare(episode: Episode, stored: StoredEpisode, report: VerifyReport) -> N
     for name in ("instruction", "instruction_raw", "source"):
         if getattr(episode, name) != getattr(stored, name):
             report.problems.append(f"{episode.id}: {name} is {getattr(stored, name)!r}, the source says otherwise")
+    if (episode.instruction, *episode.phrasings) != stored.phrasings:
+        report.problems.append(f"{episode.id}: the phrasings of its instruction differ from its source")
 
 
 def _compare_frames(frames: Checksums, stored: StoredEpisode, report: VerifyReport) -> None:

@@ -34,9 +34,10 @@ class CameraFormat:
 class Episode:
     """The vectors, words and origin of one episode; frames travel beside it, one at a time.
 
-    state, action: (T, 128) float32 in the units of `layout`; the masks (128,) bool say which slots are real, the
-    others are 0. instruction: cleaned text, "" where there is none; instruction_raw: as recorded. control_hz:
-    steps per second. id: stable within the dataset; source: file and position it came from.
+    state, action: (T, 128) float32 in the units of `layout`; the masks say which slots are real, the others are 0:
+    bool (128,), or (T, 128) where steps differ (`same_in_all_steps`). instruction: cleaned text, "" where there is
+    none; instruction_raw: as recorded; phrasings: other words for the same, cleaned. control_hz: steps per second. id:
+    stable within the dataset; source: file and position it came from.
     """
 
     id: str
@@ -48,6 +49,7 @@ class Episode:
     instruction: str
     instruction_raw: str
     control_hz: float
+    phrasings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         steps = len(self.state)
@@ -58,8 +60,18 @@ class Episode:
                     remedy=f"an episode of {steps} steps holds float32 ({steps}, {DIM})",
                 )
         for name, mask in (("state_mask", self.state_mask), ("action_mask", self.action_mask)):
-            if mask.shape != (DIM,) or mask.dtype != np.bool_:
-                raise RdtError(f"{self.id}: {name} is {mask.dtype} {mask.shape}", remedy=f"use bool ({DIM},)")
+            if mask.shape not in ((DIM,), (steps, DIM)) or mask.dtype != np.bool_:
+                raise RdtError(
+                    f"{self.id}: {name} is {mask.dtype} {mask.shape}", remedy=f"use bool ({DIM},) or ({steps}, {DIM})"
+                )
 
     def __len__(self) -> int:
         return len(self.state)
+
+
+def same_in_all_steps(mask: BoolArray) -> BoolArray:
+    """A mask (T, 128) as (128,) when every step has the same; (128,) and what differs as they are."""
+    if mask.ndim == 2 and len(mask) and (mask == mask[0]).all():
+        first: BoolArray = mask[0].copy()
+        return first
+    return mask

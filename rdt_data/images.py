@@ -66,20 +66,32 @@ def ends_whole(data: Encoded) -> bool:
     return data[-2:] == b"\xff\xd9" or data[-8:] == _PNG_END
 
 
-def decode(data: Encoded, *, swapped: bool = False) -> Pixels:
-    """Decode JPEG or PNG to (H, W, 3) uint8 RGB. `swapped`: the bytes hold red and blue exchanged."""
+def decode(data: Encoded, *, swapped: bool = False, least: tuple[int, int] | None = None) -> Pixels:
+    """Decode JPEG or PNG to (H, W, 3) uint8 RGB. `swapped`: the bytes hold red and blue exchanged.
+
+    least: (H, W); a JPEG may come at 1/2, 1/4 or 1/8 of its size, but not below this.
+    """
     if data[:2] == b"\xff\xd8":
-        return decode_jpeg(data, swapped=swapped)
+        return decode_jpeg(data, swapped=swapped, least=least)
     pixels = decode_png(data)
     return np.ascontiguousarray(pixels[..., ::-1]) if swapped else pixels
 
 
-def decode_jpeg(data: Encoded, *, swapped: bool = False) -> Pixels:
-    """Decode a JPEG to (H, W, 3) uint8 RGB; grey images become three equal channels. Raises ImageError."""
+def decode_jpeg(data: Encoded, *, swapped: bool = False, least: tuple[int, int] | None = None) -> Pixels:
+    """Decode a JPEG to (H, W, 3) uint8 RGB; grey images become three equal channels. Raises ImageError.
+
+    least: as for `decode`. Only powers of two: libjpeg-turbo has fast code for these, 5/8 is slower than the whole.
+    """
     import simplejpeg
 
+    order = "BGR" if swapped else "RGB"
     try:
-        return np.asarray(simplejpeg.decode_jpeg(data, colorspace="BGR" if swapped else "RGB"))
+        if least is None:
+            return np.asarray(simplejpeg.decode_jpeg(data, colorspace=order))
+        height, width, _, _ = simplejpeg.decode_jpeg_header(data, strict=False)
+        part = next((n for n in (8, 4, 2) if -(-height // n) >= least[0] and -(-width // n) >= least[1]), 1)
+        size = {"min_height": -(-height // part), "min_width": -(-width // part)} if part > 1 else {}
+        return np.asarray(simplejpeg.decode_jpeg(data, colorspace=order, min_factor=part, **size))
     except ValueError as error:
         raise ImageError(f"JPEG cannot be decoded: {error}", remedy="the image is damaged; copy it again") from None
 

@@ -94,7 +94,7 @@ SLOTS: tuple[Slot, ...] = _slots()
 GROUPS, _FURTHER = _groups()
 """Groups of slots by name: "right_arm_joint_pos" is ten slots, "base_lin_vel" two."""
 
-_NAMES: dict[str, Indices] = {
+NAMES: dict[str, Indices] = {
     **{name: (slot.index,) for slot in SLOTS if slot.unit for name in (slot.name, *slot.aliases)},
     **_FURTHER,
     **GROUPS,
@@ -119,9 +119,9 @@ def resolve(to: str | Sequence[str], width: int | None) -> Indices:
 
 
 def _named(name: str) -> Indices:
-    if name not in _NAMES:
-        raise unknown("slot or group of slots", name, _NAMES)
-    return _NAMES[name]
+    if name not in NAMES:
+        raise unknown("slot or group of slots", name, NAMES)
+    return NAMES[name]
 
 
 def _listed(names: Sequence[str]) -> Indices:

@@ -32,7 +32,7 @@ Plan = Sequence[Mapping[str, Any]]
 """
 
 _LOCAL = fsspec.filesystem("file")
-_CONTENT = ("zarr.json", "parts", "language", "stats")
+_CONTENT = ("zarr.json", "parts", "language", "stats", "splits.json")
 
 
 class Ledger:

@@ -1,9 +1,9 @@
 """Write one part of a store: the unit that becomes visible whole or not at all.
 
 In: episodes with their encoded frames, one after the other. Out: a directory in which `state`, `action` and the
-per-episode arrays are Zarr v3 arrays written by zarr, `images/<slot>` are shards written as `shards.py` says, and
-the attributes list every file with its size and CRC32C. The same episodes give the same bytes. Who calls this
-chooses the directory and renames it when `close` has returned.
+per-episode arrays (also `state_mask`, `action_mask`, where steps differ) are Zarr v3 arrays written by zarr,
+`images/<slot>` are shards written as `shards.py` says, and the attributes list every file with its size and CRC32C.
+The same episodes give the same bytes. Who calls this chooses the directory and renames it when `close` has returned.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ import zarr
 from zarr.codecs import BytesCodec, ShardingCodec, ZstdCodec
 
 from rdt_data.codecs import JpegCodec, PngCodec
-from rdt_data.episode import CameraFormat, Episode, FloatArray
+from rdt_data.episode import BoolArray, CameraFormat, Episode, FloatArray
 from rdt_data.images import Encoded
 from rdt_data.layout import CAMERAS, DIM
 from rdt_data.shards import FRAMES_PER_SHARD, FileRecord, FrameWriter, crc32c
@@ -30,6 +30,30 @@ ROWS_PER_SHARD = 16_384
 _NO_ROWS: FloatArray = np.empty((0, DIM), np.float32)
 
 EPISODE_TEXTS = ("id", "source", "instruction", "instruction_raw")
+
+
+@dataclass
+class StepMasks:
+    """The masks of a part's episodes; those that differ from step to step are kept in bits, 16 bytes a step."""
+
+    digest: Any = field(default_factory=hashlib.sha256)
+    masks: list[tuple[int, npt.NDArray[np.uint8]]] = field(default_factory=list)  # steps, bits (1 or T, 16)
+    differ: bool = False
+
+    def add(self, mask: BoolArray, steps: int) -> BoolArray:
+        """mask: (128,) or (T, 128). Returns the slots that are real in any step, (128,)."""
+        self.digest.update(np.ascontiguousarray(mask).data)
+        self.masks.append((steps, np.packbits(np.atleast_2d(mask), axis=1)))
+        self.differ |= mask.ndim == 2
+        return np.asarray(np.atleast_2d(mask).any(axis=0))
+
+    def close(self, group: zarr.Group, name: str) -> str:
+        """Write (N, 128) bool when any episode's steps differ; returns the SHA-256 of all masks."""
+        if self.differ:
+            array = _row_array(group, name, "bool")
+            for steps, bits in self.masks:
+                array.append(np.broadcast_to(np.unpackbits(bits, axis=1).astype(np.bool_), (steps, DIM)))
+        return str(self.digest.hexdigest())
 
 
 @dataclass
@@ -70,6 +94,7 @@ class PartWriter:
         self._steps = 0
         self._group = zarr.create_group(directory, zarr_format=3)
         self._rows = {name: RowWriter(_row_array(self._group, name)) for name in ("state", "action")}
+        self._masks = {name: StepMasks() for name in ("state_mask", "action_mask")}
         self._frames = {slot: FrameWriter(directory / "images" / slot) for slot in self.cameras}
 
     def add(self, episode: Episode, frames: Mapping[str, Iterable[Encoded]]) -> None:
@@ -96,7 +121,15 @@ class PartWriter:
         self._starts.append(self._steps)
         self._steps += len(episode)
         self.image_masks.append([slot in frames for slot in CAMERAS])
-        self.episodes.append(replace(episode, state=_NO_ROWS, action=_NO_ROWS))  # its vectors are on disk by now
+        self.episodes.append(
+            replace(  # its vectors are on disk by now, the masks of its steps kept in bits
+                episode,
+                state=_NO_ROWS,
+                action=_NO_ROWS,
+                state_mask=self._masks["state_mask"].add(episode.state_mask, len(episode)),
+                action_mask=self._masks["action_mask"].add(episode.action_mask, len(episode)),
+            )
+        )
 
     def abandon(self) -> None:
         """Close open files; the caller removes the directory."""
@@ -106,6 +139,7 @@ class PartWriter:
     def close(self, attributes: Mapping[str, Any]) -> dict[str, Any]:
         """Finish every array; returns the attributes of the part: `attributes`, counts, hash, files."""
         digests = {name: rows.close() for name, rows in self._rows.items()}
+        digests |= {name: masks.close(self._group, name) for name, masks in self._masks.items()}
         files = self._close_images()
         self._write_episodes()
         known = {record.path for record in files}
@@ -152,21 +186,26 @@ class PartWriter:
             )
             array[...] = values
         for name in EPISODE_TEXTS:
-            texts = np.array([getattr(episode, name) for episode in self.episodes], dtype=object)
-            array = group.create_array(name, shape=(count,), dtype="string", chunks=(max(count, 1),))
-            array[...] = texts
+            _write_texts(group, name, [getattr(episode, name) for episode in self.episodes])
+        if any(episode.phrasings for episode in self.episodes):
+            _write_texts(group, "phrasings", [json.dumps(episode.phrasings) for episode in self.episodes])
 
 
-def _row_array(group: zarr.Group, name: str) -> zarr.Array[Any]:
+def _row_array(group: zarr.Group, name: str, dtype: str = "float32") -> zarr.Array[Any]:
     return group.create_array(
         name,
         shape=(0, DIM),
-        dtype="float32",
+        dtype=dtype,
         chunks=(ROWS_PER_CHUNK, DIM),
         shards=(ROWS_PER_SHARD, DIM),
         compressors=[ZstdCodec(level=1)],
         config={"write_empty_chunks": True},  # looking whether a chunk is all zero costs more than writing it
     )
+
+
+def _write_texts(group: zarr.Group, name: str, texts: list[str]) -> None:
+    array = group.create_array(name, shape=(len(texts),), dtype="string", chunks=(max(len(texts), 1),))
+    array[...] = np.array(texts, dtype=object)
 
 
 def _frame_array(group: zarr.Group, slot: str, camera: CameraFormat, steps: int) -> None:
@@ -189,8 +228,8 @@ def _frame_array(group: zarr.Group, slot: str, camera: CameraFormat, steps: int)
 
 
 def _content_hash(digests: Mapping[str, str], episodes: list[Episode], files: list[FileRecord]) -> str:
-    """SHA-256 over the vectors, the words and the checksums of the images."""
-    words = [[getattr(episode, name) for name in EPISODE_TEXTS] for episode in episodes]
+    """SHA-256 over the vectors, the masks, the words and the checksums of the images."""
+    words = [[*(getattr(episode, name) for name in EPISODE_TEXTS), *episode.phrasings] for episode in episodes]
     images = [list(asdict(record).values()) for record in files if record.path.startswith("images/")]
     text = json.dumps([dict(digests), words, images], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -20,7 +20,8 @@ from rdt_data.layout import CAMERAS
 from rdt_data.stored import PartTable, StoredEpisode
 
 FORMAT = "rdt-data"
-VERSION = 1
+VERSION = 2
+"""1: every mask is (128,). 2: a part may also hold the masks of its steps, and phrasings. `rdt_data.migrate` says more."""
 
 
 def open_dataset(url: str) -> "Dataset":
@@ -55,6 +56,9 @@ class Part:
 class Dataset:
     """A converted dataset: a sequence of episodes. `len(ds)`, `ds[3]`, `for episode in ds`."""
 
+    tables_kept: int | None = None
+    """Parts whose tables stay in memory once they were read; None: all. For readers that run for days."""
+
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
         try:
@@ -70,6 +74,11 @@ class Dataset:
             raise StoreError(
                 f"{url} has format version {self.attributes['version']}, this program knows {VERSION}",
                 remedy="install a newer rdt-data",
+            )
+        if self.attributes["version"] < VERSION:
+            raise StoreError(
+                f"{url} has format version {self.attributes['version']}, this program reads {VERSION}",
+                remedy=f"run `rdt-data migrate {url}`: it changes the store in place",
             )
 
     @property
@@ -114,6 +123,11 @@ class Dataset:
         ids = sorted((name for name in names if name.isdecimal()), key=int)
         found = ((name, read_attributes(self.fs, f"{folder}/{name}")) for name in ids)
         return tuple(Part(name, about["episodes"], about["steps"], about) for name, about in found)
+
+    @property
+    def part_counts(self) -> list[tuple[str, int, int]]:
+        """Id, episodes and steps of each part that is here."""
+        return list(self._counts)
 
     @cached_property
     def _counts(self) -> list[tuple[str, int, int]]:
@@ -164,16 +178,21 @@ class Dataset:
         number %= count
         part = bisect.bisect_right(self._ends, number)
         row = number - (self._ends[part - 1] if part else 0)
-        return StoredEpisode(self._table(part), row)
+        return StoredEpisode(self.table(part), row)
 
     def __iter__(self) -> Iterator[StoredEpisode]:
         return (self[number] for number in range(len(self)))
 
-    def _table(self, part: int) -> PartTable:
-        if part not in self._tables:
+    def table(self, part: int) -> PartTable:
+        """The arrays of the part at position `part`, for what reads whole parts."""
+        table = self._tables.pop(part, None)
+        if table is None:
             folder = f"parts/{self._counts[part][0]}"
-            self._tables[part] = PartTable(self.group[folder], self.fs, f"{self.path}/{folder}", self.camera_formats)
-        return self._tables[part]
+            table = PartTable(self.group[folder], self.fs, f"{self.path}/{folder}", self.camera_formats)
+        self._tables[part] = table  # now the last: the first is the one not used for the longest time
+        if self.tables_kept is not None and len(self._tables) > self.tables_kept:
+            del self._tables[next(iter(self._tables))]
+        return table
 
     def __repr__(self) -> str:
         return f"Dataset({self.url!r}, {self.name}, {len(self)} episodes, {self.control_hz:g} Hz)"

@@ -4,15 +4,16 @@ In: the per-episode arrays of a part (read once, when first asked for) and a row
 frames by byte ranges, decoded frames as RGB.
 """
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 import fsspec
 import numpy as np
 import numpy.typing as npt
 
-from rdt_data.episode import BoolArray, CameraFormat, FloatArray
+from rdt_data.episode import BoolArray, CameraFormat, FloatArray, same_in_all_steps
 from rdt_data.errors import RdtError, StoreError, unknown
 from rdt_data.images import Pixels, decode
 from rdt_data.layout import CAMERAS
@@ -39,6 +40,26 @@ class PartTable:
     def rows(self, name: str, start: int, stop: int) -> FloatArray:
         """state or action of the part's steps [start, stop), (stop - start, 128) float32."""
         return np.asarray(self.group[name][start:stop], dtype=np.float32)
+
+    def mask(self, name: str, row: int, start: int, stop: int) -> BoolArray:
+        """state_mask or action_mask of an episode, steps [start, stop) of the part: (128,), or (T, 128) if they differ.
+
+        Parts in which no step differs from its episode have no such array of steps.
+        """
+        if f"{name}/zarr.json" not in self.group.attrs["files"]:
+            return np.asarray(self.column(name)[row], dtype=np.bool_)
+        return same_in_all_steps(np.asarray(self.group[name][start:stop], dtype=np.bool_))
+
+    def step_masks(self, name: str, start: int, stop: int) -> BoolArray:
+        """state_mask or action_mask of the part's steps [start, stop): (128,) when all agree, else (stop - start, 128)."""
+        if f"{name}/zarr.json" in self.group.attrs["files"]:
+            return same_in_all_steps(np.asarray(self.group[name][start:stop], dtype=np.bool_))
+        masks, length = self.column(name), self.column("length").astype(np.int64)
+        first, last = np.searchsorted(np.cumsum(length), [start, max(stop - 1, start)], side="right")
+        if (masks[first : last + 1] == masks[first]).all():
+            return np.asarray(masks[first], dtype=np.bool_)
+        of_steps = np.repeat(np.arange(len(length)), length)[start:stop]
+        return np.asarray(masks[of_steps], dtype=np.bool_)
 
     def frames(self, slot: str) -> FrameReader:
         """The encoded frames of one camera, all episodes of the part after one another."""
@@ -73,13 +94,18 @@ class StoredEpisode:
 
     @property
     def state_mask(self) -> BoolArray:
-        """(128,) bool: the slots of `state` that are real."""
-        return np.asarray(self._table.column("state_mask")[self._row], dtype=np.bool_)
+        """(128,) bool: the slots of `state` that are real; (T, 128) where that differs from step to step."""
+        return self._table.mask("state_mask", self._row, self.start, self.start + len(self))
 
     @property
     def action_mask(self) -> BoolArray:
-        """(128,) bool: the slots of `action` that are real."""
-        return np.asarray(self._table.column("action_mask")[self._row], dtype=np.bool_)
+        """(128,) bool: the slots of `action` that are real; (T, 128) where that differs from step to step."""
+        return self._table.mask("action_mask", self._row, self.start, self.start + len(self))
+
+    def rows(self, name: Literal["state", "action"], start: int, stop: int) -> tuple[FloatArray, BoolArray]:
+        """`state` or `action` of the steps [start, stop) and its mask, as the properties give them for all steps."""
+        first, last = self.start + start, self.start + stop
+        return self._table.rows(name, first, last), self._table.mask(f"{name}_mask", self._row, first, last)
 
     @property
     def image_mask(self) -> BoolArray:
@@ -114,6 +140,13 @@ class StoredEpisode:
     def instruction_raw(self) -> str:
         """The text as recorded."""
         return str(self._table.column("instruction_raw")[self._row])
+
+    @property
+    def phrasings(self) -> tuple[str, ...]:
+        """Every wording of the instruction, cleaned, the instruction first."""
+        if "episodes/phrasings/zarr.json" not in self._table.group.attrs["files"]:
+            return (self.instruction,)
+        return (self.instruction, *json.loads(str(self._table.column("phrasings")[self._row])))
 
     def images(self, slot: str) -> "Frames":
         """The frames of one camera; index or slice it to decode. Raises RdtError when there are none."""
@@ -165,6 +198,10 @@ class Frames:
             raise IndexError(f"there are {len(self)} frames, there is no frame {step}")
         at = self._start + step % len(self)
         return _present(self._reader.encoded(at, at + 1)[0])
+
+    def encoded_run(self, start: int, stop: int) -> list[bytes]:
+        """The stored bytes of the frames [start, stop), read in one go."""
+        return [_present(frame) for frame in self._reader.encoded(self._start + start, self._start + stop)]
 
     def checksums(self) -> Iterator[int]:
         """The CRC32C of the stored bytes of every frame, a few frames in memory at a time."""

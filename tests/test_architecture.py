@@ -19,11 +19,27 @@ MAY_IMPORT = {
 NOT_IN_RDT_DATA = {"torch", "typer", "transformers", "diffusers", "timm"}
 
 OWNERS = {
-    "zarr": {"rdt_data/codecs.py", "rdt_data/parts.py", "rdt_data/ledger.py", "rdt_data/store.py"},
+    "zarr": {
+        "rdt_data/codecs.py",
+        "rdt_data/parts.py",
+        "rdt_data/ledger.py",
+        "rdt_data/merge.py",
+        "rdt_data/store.py",
+        "converters/readers/replay_store.py",
+        "converters/readers/replay_zarr.py",
+    },
+    "av": {"rdt_data/video.py", "rdt_data/video_write.py"},
+    "pyarrow": {"rdt_data/parquet.py", "rdt_data/parquet_write.py"},
+    "transformers": {"stats/encoder.py", "stats/seeded_t5.py", "rdt_model/encoders.py"},
     "ray": {"rdt_data/jobs.py"},
     "concurrent": set(),
     "multiprocessing": {"rdt_data/pool.py"},
-    "h5py": {"converters/readers/hdf5.py", "converters/readers/hdf5_frames.py", "converters/demo_data.py"},
+    "h5py": {
+        "converters/readers/hdf5.py",
+        "converters/readers/hdf5_frames.py",
+        "converters/readers/roboset.py",
+        "converters/demo_data.py",
+    },
     "google_crc32c": {"rdt_data/shards.py", "converters/readers/tfrecord.py"},
     "array_record": {"converters/readers/arrayrecord.py"},
     "simplejpeg": {"rdt_data/images.py"},

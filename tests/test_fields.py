@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from converters import catalog
-from converters.fields import action_of, keep, read_fields, to_robot
-from converters.instruction import clean_rdt, instruction_of
+from converters.fields import action_of, keep, read_fields
+from converters.instruction import clean_rdt, instruction_of, phrasings_of
+from converters.inverse import to_robot
 from converters.op_chain import run
 from converters.raw import Frame
 from converters.spec import DatasetSpec, FieldSpec, load_spec, parse_spec
@@ -18,7 +20,9 @@ from rdt_data.errors import RdtError, SourceError, SpecError
 from rdt_data.layout import describe
 
 MY_ROBOT = Path(__file__).parents[1] / "docs" / "my_robot.yaml"
-SPECS = {name: catalog.get(name) for name in catalog.names()} | {"my_robot": load_spec(MY_ROBOT)}
+SPECS = {name: catalog.get(name) for name in catalog.names() if not catalog.get(name).refused} | {
+    "my_robot": load_spec(MY_ROBOT)
+}
 CORRECTED = {f"{name} corrected": spec.corrected() for name, spec in SPECS.items() if spec.corrections}
 ALL = SPECS | CORRECTED
 
@@ -57,18 +61,30 @@ def all_fields(spec: DatasetSpec) -> tuple[FieldSpec, ...]:
     return (*spec.state, *(spec.recorded_action or ()))
 
 
-def columns(f: FieldSpec) -> list[int]:
-    return list(range(*f.cols)) if f.cols else list(range(f.width))
-
-
 def synthesised(spec: DatasetSpec, steps: int = 5, *, optional: bool = True) -> Memory:
     """An episode with just what the spec asks for; numbers in -1 … 1."""
     rng = np.random.default_rng(0)
     needed = [f for f in all_fields(spec) if optional or not f.optional]
-    width = {key: max(columns(f)[-1] + 1 for f in needed if f.from_ == key) for key in {f.from_ for f in needed}}
-    arrays = {key: rng.uniform(-1, 1, (steps, wide)).astype(np.float32) for key, wide in sorted(width.items())}
-    texts = dict.fromkeys(spec.instruction.from_[:1], "pick up_the cup")
-    return Memory(arrays, texts, {rule.from_: rule.equals for rule in spec.keep_if})
+    width = {key: max(f.columns[-1] + 1 for f in needed if f.from_ == key) for key in {f.from_ for f in needed}}
+    arrays: dict[str, Any] = {
+        key: rng.uniform(-1, 1, (steps, wide)).astype(np.float32) for key, wide in sorted(width.items())
+    }
+    for f in needed:
+        if f.ops and f.ops[0].name.startswith("mat4"):
+            matrices = np.tile(np.eye(4), (steps, 1, 1))
+            matrices[:, :3] = np.concatenate(
+                [Rotation.random(steps, rng).as_matrix(), rng.uniform(-1, 1, (steps, 3, 1))], 2
+            )
+            columnwise = "colmajor" in f.ops[0].name
+            arrays[f.from_][:, list(f.columns)] = (matrices.swapaxes(1, 2) if columnwise else matrices).reshape(
+                steps, 16
+            )
+    words = "pick up_the cup"
+    texts = dict.fromkeys(spec.instruction.from_[:1], words)
+    if spec.instruction.code_points:
+        arrays |= {key: np.tile([*map(ord, words), 0, 0], (steps, 1)) for key in texts}
+    scalars = {rule.from_: rule.equals if rule.equals is not None else rule.above + 1 for rule in spec.keep_if}
+    return Memory(arrays, texts, scalars)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -82,7 +98,12 @@ def test_every_spec_converts_an_episode_made_from_its_own_needs(name: str, mode:
     assert np.isfinite(state).all()
     assert not state[:, ~mask].any()
     assert keep(spec, raw) is None
-    assert instruction_of(spec, raw)[0] == "Pick up the cup."
+    words = spec.instruction
+    if words.from_:
+        spoken, cleaned = "pick up_the cup", "Pick up the cup."
+    else:
+        spoken, cleaned = words.text or "", clean_rdt(words.text or "", words.replace)
+    assert instruction_of(spec, raw)[0] == (cleaned if words.clean == "rdt" else spoken)
     if mode == "recorded" and spec.recorded_action is None:
         with pytest.raises(SpecError, match="no place in the unified layout"):
             action_of(spec, mode, state, mask, raw)
@@ -107,16 +128,54 @@ def test_from_the_robot_to_the_layout_and_back_is_the_identity(name: str, sectio
     spec = ALL[name]
     fields = [f for f in getattr(spec, section) or () if f.reversible]
     raw = synthesised(spec)
-    unified, _ = read_fields(fields, raw, spec.control_hz)
-    back = to_robot(fields, unified, spec.control_hz)
+    unified, mask = read_fields(fields, raw, spec.control_hz)
+    step_on = np.concatenate([unified[1:], unified[-1:]])
+    back, back_of_next = (to_robot(fields, action, spec.control_hz, mask) for action in (unified, step_on))
     assert back.keys() == {f.from_ for f in fields}
-    again, _ = read_fields(fields, replace(raw, arrays={**raw.arrays, **back}), spec.control_hz)
-    np.testing.assert_allclose(again, unified, atol=1e-5)
     for f in fields:
+        taken_before = any(not op.kind.rowwise for op in f.ops)  # the command of step t is in the state of t + 1
+        there = raw.arrays[f.from_][:-1]
+        here = back_of_next[f.from_][:-1] if taken_before else back[f.from_][:-1]
         if any(op.kind.rotation for op in f.ops):  # the same rotation, perhaps in other numbers
-            continue
-        there, here = (a[f.from_][:, columns(f)] for a in (raw.arrays, back))
+            there, here = (
+                run([op for op in f.ops if op.kind.rowwise], a[:, list(f.columns)], 1) for a in (there, here)
+            )
+        else:
+            there, here = there[:, list(f.columns)], here[:, list(f.columns)]
         np.testing.assert_allclose(here, there, atol=1e-5, err_msg=f.from_)
+
+
+def test_actions_of_slots_that_are_not_real_become_no_number():
+    spec = parse_spec(LAB, "lab.yaml")
+    mask = np.tile(spec.mask("state"), (2, 1))
+    mask[1, 31] = False
+    back = spec.to_robot(np.ones((2, 128), np.float32), mask)
+    np.testing.assert_array_equal(back["pose"], [[1, 1, 1], [np.nan] * 3])
+    np.testing.assert_array_equal(back["grip"], [[0], [0]])
+    assert spec.to_robot(np.ones((2, 128), np.float32), mode="recorded").keys() == {"step"}
+    with pytest.raises(RdtError, match=r"a mask of shape \(3,\)"):
+        spec.to_robot(np.ones((2, 128), np.float32), np.ones(3, np.bool_))
+
+
+def test_steps_without_a_value_are_masked_off_and_zero_only_where_gaps_are_allowed():
+    text = LAB.replace("to: right_eef_pos}", "to: right_eef_pos, gaps: true}")
+    pose = np.ones((3, 3), np.float32)
+    pose[1, 2] = np.nan
+    raw = lab(pose=pose, grip=np.zeros(3), step=np.ones((3, 4)))
+    spec = parse_spec(text, "lab.yaml")
+    state, mask = read_fields(spec.state, raw, 4)
+    assert mask.shape == (3, 128)
+    assert mask[:, 30:33].tolist() == [[True] * 3, [False] * 3, [True] * 3]
+    assert mask[:, 10].all()
+    assert state[:, 30:33].tolist() == [[1] * 3, [0] * 3, [1] * 3]
+    action, action_mask = action_of(spec, "next_state", state, mask, raw)
+    assert action_mask[:, 30].tolist() == [False, True, True]
+    assert not action[~action_mask].any()
+    pose[:, 2] = np.nan  # never there: one mask for the episode
+    _, mask = read_fields(spec.state, raw, 4)
+    assert describe(mask) == ["right_gripper_open"]
+    with pytest.raises(SourceError, match="column 2 is nan"):
+        read_fields(parse_spec(LAB, "lab.yaml").state, raw, 4)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -259,3 +318,48 @@ def test_kuka_corrected_gives_base_velocities_ten_times_as_large():
     assert not published[0, 100:103].any()
     np.testing.assert_array_equal(published[1:, 102], raw.arrays["action/base_displacement_vertical_rotation"][:-1, 0])
     assert not run(spec.state[3].ops, np.ones((1, 2)), 10).any()
+
+
+def test_other_words_for_the_same_are_kept_cleaned_and_once():
+    text = LAB.replace("text: Wave.}", 'text: Wave., also: [short, long, none], replace: [["arm", "hand"]]}')
+    spec = parse_spec(text, "lab.yaml")
+    said = {
+        "words": "wave the arm",
+        "short": "wave",
+        "long": "wave_the arm",
+        "long/1": "Wave both arms.",
+        "long/2": " ",
+    }
+    raw = replace(lab(), texts=said)
+    instruction, _ = instruction_of(spec, raw)
+    assert instruction == "Wave the hand."
+    assert phrasings_of(spec, raw, instruction) == ("Wave.", "Wave both hands.")
+
+
+def test_an_instruction_of_code_points_is_text_without_the_zeros_behind_it():
+    spec = parse_spec(LAB.replace("from: [words,", "code_points: true, from: [words,"), "lab.yaml")
+    numbers = np.tile([*map(ord, "grüß den Roboter"), 0, 0], (2, 1))
+    assert instruction_of(spec, lab(words=numbers)) == ("Grüß den Roboter.", "grüß den Roboter")
+    assert instruction_of(spec, lab())[0] == "Wave."
+    with pytest.raises(SourceError, match="not code points") as caught:
+        instruction_of(spec, lab(words=np.ones((2, 3))))
+    assert caught.value.field == "words"
+    with pytest.raises(SourceError, match="is no character"):
+        instruction_of(spec, lab(words=np.full((2, 3), -1)))
+
+
+@pytest.mark.parametrize(
+    ("rule", "value", "used"),
+    [("above: 0.5", 0.5, False), ("above: 0.5", 0.6, True), ("equals: up", "up", True), ("equals: up", "down", False)],
+)
+def test_episodes_are_kept_by_a_value_or_a_threshold(rule: str, value: Any, used: bool):
+    spec = parse_spec(LAB.replace("equals: true", rule), "lab.yaml")
+    assert keep(spec, replace(lab(), scalars={"ok": value})) == (None if used else "it failed")
+
+
+@pytest.mark.parametrize("rule", ["equals: true, above: 1", "reason: x"])
+def test_a_rule_has_one_condition(rule: str):
+    with pytest.raises(SpecError, match="one of `equals` and `above`"):
+        parse_spec(
+            LAB.replace("equals: true, reason: it failed", f"{rule}, reason: y" if "above" in rule else rule), "l.yaml"
+        )

@@ -53,9 +53,14 @@ def test_an_op_gives_finite_float32_of_the_declared_width(name: str, data: st.Da
 def test_the_inverse_gives_back_what_went_in(name: str, data: st.DataObject):
     op = example(name)
     x = data.draw(values(op))
+    if name == "clip":  # exact within its range
+        x = run([op], x, HZ)
     there = run([op], x, HZ)
     back = undo([op], there, HZ)
     assert (back.shape, back.dtype) == (x.shape, np.float32)
+    if name.startswith("mat4"):  # one of the two parts of a matrix; see below
+        assert np.isnan(back).sum() == len(x) * (9 if name.endswith("pos") else 3)
+        return
     if op.kind.rotation:  # the same rotation; a quaternion's sign may differ
         again = run([op], back, HZ)
         sign = np.sign(np.sum(again * there, axis=1, keepdims=True)) if "to_quat" in name else 1.0
@@ -81,7 +86,18 @@ def test_steps_do_not_influence_each_other(name: str, data: st.DataObject):
 def test_a_networks_output_that_is_no_rotation_becomes_finite_robot_values(name: str, data: st.DataObject):
     op = example(name)
     ortho6d = data.draw(arrays(np.float32, (3, 6), elements=st.floats(-10, 10, width=32)))
-    assert np.isfinite(undo([op], ortho6d, HZ)).all()
+    values = undo([op], ortho6d, HZ)
+    finite = np.isfinite(values).all(axis=0)
+    assert finite.all() or (name.startswith("mat4") and finite.sum() == 13)  # the translation is another field's
+
+
+@pytest.mark.parametrize("order", ["rowmajor", "colmajor"])
+def test_position_and_rotation_of_a_matrix_give_the_matrix_back(order: str):
+    matrix = rowmajor(random_rotations())
+    x = (matrix if order == "rowmajor" else matrix.swapaxes(1, 2)).reshape(-1, 16)
+    parts = [Op(f"mat4_{order}_to_pos"), Op(f"mat4_{order}_to_ortho6d")]
+    pos, rotation = (undo([op], run([op], x, HZ), HZ) for op in parts)
+    np.testing.assert_allclose(np.where(np.isnan(pos), rotation, pos), x, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -167,6 +183,7 @@ def test_small_ops_do_what_they_say():
         "times_control_hz": [-12.5, 0, 6.25, 12.5],
         "shift_previous": [0, -1, 0, 0.5],
         "mm_to_m": [-0.001, 0, 0.0005, 0.001],
+        "deg_to_rad_if_abs_gt 0.9": [-np.pi / 180, 0, 0.5, np.pi / 180],
     }
     for text, result in expected.items():
         name, *args = text.split()

@@ -26,8 +26,11 @@ from rdt_data.errors import SourceError, SpecError
 from rdt_data.store import open_dataset
 
 DOCS = Path(__file__).parents[1] / "docs"
-EXAMPLES: dict[str, dict[str, Any]] = {"cumulative_gripper": {"from_": "change", "to": "gripper_open"}}
-"""For each patch: arguments that fit `episode()`."""
+EXAMPLES: dict[str, dict[str, Any]] = {
+    "cumulative_gripper": {"from_": "change", "to": "gripper_open"},
+    "drop_still_head": {"key": "change", "threshold": 0.01},
+}
+"""For each patch: arguments that fit `episode()`, so that all of its steps stay."""
 
 LAB = """
 title: A lab's robot

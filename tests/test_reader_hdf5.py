@@ -342,9 +342,10 @@ def test_one_file_can_be_a_source(tmp_path):
 def test_unknown_options_and_splits_are_refused(tmp_path):
     with pytest.raises(RdtError, match="did you mean 'episodes'"):
         hdf5.files(tmp_path, None, {"episode": "demo_*"})
-    for pattern in ("/etc/*", "../*", "", 3):
-        with pytest.raises(SpecError, match="not a relative glob"):
-            hdf5.files(tmp_path, None, {"files": pattern})
+    for option in ("files", "episodes", "longer_by_one"):
+        for pattern in ("/etc/*", "../*", "", 3):
+            with pytest.raises(SpecError, match=f"option {option}: .* not a relative glob"):
+                hdf5.files(tmp_path, None, {option: pattern})
     with pytest.raises(SpecError, match="no split 'val'"):
         hdf5.files(tmp_path, "val", {})
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import fsspec
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rdt_data
-from rdt_data.episode import CameraFormat, Episode
+from rdt_data.episode import CameraFormat, Episode, same_in_all_steps
 from rdt_data.errors import RdtError, StoreError
 from rdt_data.images import decode, encode_jpeg, encode_png
 from rdt_data.layout import CAMERAS
@@ -81,6 +82,30 @@ def test_every_episode_is_read_back(tmp_path_factory, lengths):
             np.testing.assert_array_equal(getattr(stored, name), getattr(written, name))
         for name in ("id", "source", "instruction", "instruction_raw", "control_hz"):
             assert getattr(stored, name) == getattr(written, name)
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 99), steps=st.lists(st.integers(1, 600), min_size=1, max_size=4), data=st.data())
+def test_masks_that_differ_from_step_to_step_are_read_back(tmp_path_factory, seed, steps, data):
+    rng = np.random.default_rng(seed)
+    written = []
+    for number, length in enumerate(steps):
+        one = episode(number, length)
+        if data.draw(st.booleans()):
+            masks = [same_in_all_steps(rng.random((length, 128)) < 0.5) for _ in "ab"]
+            one = replace(one, state_mask=masks[0], action_mask=masks[1])
+        written.append(one)
+    dest = tmp_path_factory.mktemp("store") / "made.zarr"
+    make_store(dest, [written], {})
+    ds = rdt_data.open_dataset(str(dest))
+    for stored, one in zip(ds, written, strict=True):
+        for name in ("state_mask", "action_mask"):
+            assert getattr(stored, name).dtype == np.bool_
+            np.testing.assert_array_equal(getattr(stored, name), getattr(one, name))
+    differ = any(one.state_mask.ndim == 2 or one.action_mask.ndim == 2 for one in written)
+    assert ((dest / "parts/0/state_mask").exists() or (dest / "parts/0/action_mask").exists()) == differ
+    kept = zarr.open(dest, mode="r")["parts/0/episodes/state_mask"][:]
+    np.testing.assert_array_equal(kept, [np.atleast_2d(one.state_mask).any(axis=0) for one in written])
 
 
 def test_frames_are_lazy_arrays(store):
@@ -156,6 +181,9 @@ def test_no_store_another_program_and_a_newer_format_are_told_apart(tmp_path, st
     zarr.create_group(tmp_path / "other.zarr")
     with pytest.raises(StoreError, match="another program"):
         rdt_data.open_dataset(str(tmp_path / "other.zarr"))
+    zarr.create_group(tmp_path / "older.zarr", attributes={"format": "rdt-data", "version": 1})
+    with pytest.raises(StoreError, match=r"format version 1, this program reads 2[\s\S]*rdt-data migrate"):
+        rdt_data.open_dataset(str(tmp_path / "older.zarr"))
     zarr.create_group(tmp_path / "newer.zarr", attributes={"format": "rdt-data", "version": 99})
     with pytest.raises(StoreError, match="format version 99"):
         rdt_data.open_dataset(str(tmp_path / "newer.zarr"))

@@ -12,6 +12,13 @@ from rdt_data.errors import unknown
 
 READERS: dict[str, str] = {
     "rlds": "converters.readers.rlds",
+    "lerobot": "converters.readers.lerobot",
+    "rh20t": "converters.readers.rh20t",
+    "roboturk_real": "converters.readers.roboturk_real",
+    "roboset": "converters.readers.roboset",
+    "calvin": "converters.readers.calvin",
+    "bridge_raw": "converters.readers.bridge_raw",
+    "replay_zarr": "converters.readers.replay_zarr",
     "hdf5": "converters.readers.hdf5",
 }
 """Name in a spec's `reader:` → module."""

@@ -10,7 +10,7 @@ from typing import Any
 from converters.raw import Options
 from rdt_data.errors import SourceError, SpecError, unknown
 
-_OPTIONS = ("files", "episodes")
+_OPTIONS = ("files", "episodes", "longer_by_one")
 _SUFFIXES = (".hdf5", ".h5")
 
 

@@ -131,3 +131,15 @@ def matrix_from_ortho6d(ortho6d: Float) -> Float:
 def _or_one(x: Float) -> Float:
     """x, but 1 where it is 0: something to divide by."""
     return np.where(x == 0, 1.0, x)
+
+
+def matrix4(*, pos: Float | None = None, rotation: Float | None = None) -> Float:
+    """Homogeneous matrices (T, 4, 4) of positions (T, 3) m or rotations (T, 3, 3); what is not given is NaN."""
+    given = pos if pos is not None else rotation
+    matrix = np.full((0 if given is None else len(given), 4, 4), np.nan)
+    matrix[:, 3] = [0, 0, 0, 1]
+    if pos is not None:
+        matrix[:, :3, 3] = pos
+    if rotation is not None:
+        matrix[:, :3, :3] = rotation
+    return matrix

@@ -1,33 +1,70 @@
-"""The text of a spec -> plain data, and what is wrong with it -> one SpecError that a person can act on.
+"""A YAML file that people write -> plain data, and what is wrong with it -> one SpecError that they can act on.
+
+Specs and mixtures are read with it: the data is validated by a pydantic model, whose problems `spec_error` explains.
 
 Only plain YAML is read: no tags that make objects, no aliases (a few lines of them can stand for gigabytes), and a
 key that is written twice is an error, which PyYAML alone would let pass.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, PlainValidator, ValidationError
+from pydantic_core import PydanticCustomError
 
-from rdt_data.errors import SpecError, unknown
+from rdt_data.errors import RdtError, SpecError, unknown
+
+
+class Part(BaseModel):
+    """What every part shares: nothing can change, unknown keys are errors, types are not guessed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+def problem(text: str, *, remedy: str, key: str = "") -> PydanticCustomError:
+    """A problem found while validating; `key` is where below the validated value it lies."""
+    return PydanticCustomError("spec", "{problem}", {"problem": text, "remedy": remedy, "key": key})
+
+
+def problem_of(error: RdtError, key: str = "") -> PydanticCustomError:
+    return problem(error.problem, remedy=error.remedy, key=key)
+
+
+def one_of(kind: str, allowed: Sequence[str]) -> PlainValidator:
+    """One of the names `allowed`, or a problem naming the near miss."""
+
+    def check(value: Any) -> str:
+        if str(value) not in allowed or isinstance(value, bool | float):
+            raise problem_of(unknown(kind, str(value), allowed))
+        return str(value)
+
+    return PlainValidator(check)
+
+
+def listed(value: Any) -> Any:
+    """A list -> a tuple, as the models hold it."""
+    if not isinstance(value, list | tuple):
+        raise problem(f"{value!r} is not a list", remedy="write a list: lines that start with `- `, or [ … ]")
+    return tuple(value)
 
 
 def read_text(path: Path) -> str:
-    """The text of a spec file."""
+    """The text of a YAML file."""
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
         raise SpecError(
-            f"{path}: cannot be read: {error.strerror}", remedy="check the path, or name a spec of the catalog"
+            f"{path}: cannot be read: {error.strerror}",
+            remedy="check the path, or give the name of one that comes with the project",
         ) from error
     except UnicodeDecodeError as error:
         raise SpecError(f"{path}: is not UTF-8 text (byte {error.start})", remedy="give a YAML text file") from error
 
 
-def parse_yaml(text: str, file: str) -> dict[str, Any]:
-    """The mapping that a spec file holds."""
+def parse_yaml(text: str, file: str, *, example: str) -> dict[str, Any]:
+    """The mapping that a file holds. example: what to start from, for the error when it holds none."""
     try:
         data = yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
@@ -39,8 +76,8 @@ def parse_yaml(text: str, file: str) -> dict[str, Any]:
     if not isinstance(data, dict):
         said = "it is empty" if data is None else f"it holds a {type(data).__name__}"
         raise SpecError(
-            f"{file}: a spec is a mapping of names to values, {said}",
-            remedy="start from docs/my_robot.yaml or a file in converters/specs",
+            f"{file}: a mapping of names to values is needed, {said}",
+            remedy=f"start from {example}",
         )
     return data
 

@@ -1,0 +1,1 @@
+"""What a spec makes of a source, slot by slot, and what looks wrong; `converters.checks.check` begins."""

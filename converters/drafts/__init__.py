@@ -1,0 +1,1 @@
+"""A first spec from a look at a source; `converters.drafts.draft` begins."""
