@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 OUT ?= demo-out
 
-.PHONY: demo test check bench format clean
+.PHONY: demo test check bench docs format clean
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -21,7 +21,12 @@ demo: $(READY)
 	$(BIN)/rdt-data inspect $(OUT)/rlds.zarr --png $(OUT)/rlds.png
 	$(BIN)/rdt-data verify $(OUT)/aloha.zarr --source $(OUT)/raw/demo_aloha
 	$(BIN)/rdt-data verify $(OUT)/rlds.zarr --source $(OUT)/raw/rlds
-	@echo "look at $(OUT)/aloha.png and $(OUT)/rlds.png"
+	$(BIN)/rdt-data lint $(OUT)/aloha.zarr --ci
+	$(BIN)/rdt-data stats $(OUT)/aloha.zarr $(OUT)/rlds.zarr --out $(OUT)/stats.json
+	$(BIN)/rdt-data demo-t5 $(OUT)/t5
+	$(BIN)/rdt-data embed-lang $(OUT)/aloha.zarr $(OUT)/rlds.zarr --model $(OUT)/t5
+	$(BIN)/rdt-data report $(OUT)/aloha.zarr $(OUT)/rlds.zarr -o $(OUT)/report.html
+	@echo "look at $(OUT)/report.html, $(OUT)/aloha.png and $(OUT)/rlds.png"
 
 check: $(READY)
 	$(BIN)/ruff check .
@@ -33,6 +38,9 @@ test: check
 
 bench: $(READY)
 	$(BIN)/python benchmarks/convert.py
+
+docs: $(READY)
+	$(BIN)/python docs/generate.py
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

@@ -6,9 +6,19 @@ import typer
 
 from cli.convert import convert
 from cli.demo_data import demo_data
+from cli.demo_t5 import demo_t5
+from cli.embed_lang import embed_lang
+from cli.export import export
 from cli.inspect import inspect
+from cli.lint import lint
+from cli.merge import merge
+from cli.migrate import migrate
+from cli.mixture import app as mixture_app
+from cli.report import report
 from cli.shell import run
 from cli.spec import app as spec_app
+from cli.split import split
+from cli.stats import stats
 from cli.verify import verify
 
 app = typer.Typer(
@@ -20,9 +30,19 @@ app = typer.Typer(
 )
 app.command()(convert)
 app.command()(inspect)
+app.command()(lint)
 app.command()(verify)
+app.command()(report)
+app.command()(stats)
+app.command()(export)
+app.command()(merge)
+app.command()(split)
+app.command()(migrate)
+app.command("embed-lang")(embed_lang)
 app.command("demo-data")(demo_data)
+app.command("demo-t5")(demo_t5)
 app.add_typer(spec_app, name="spec")
+app.add_typer(mixture_app, name="mixture")
 
 
 @app.callback(invoke_without_command=True)

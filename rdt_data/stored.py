@@ -7,7 +7,7 @@ frames by byte ranges, decoded frames as RGB.
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal, overload
+from typing import Any, Literal, TypeVar, overload
 
 import fsspec
 import numpy as np
@@ -18,6 +18,8 @@ from rdt_data.errors import RdtError, StoreError, unknown
 from rdt_data.images import Pixels, decode
 from rdt_data.layout import CAMERAS
 from rdt_data.shards import FRAMES_PER_SHARD, FrameReader, crc32c
+
+_Bytes = TypeVar("_Bytes", bytes, memoryview)
 
 
 @dataclass
@@ -51,7 +53,7 @@ class PartTable:
         return same_in_all_steps(np.asarray(self.group[name][start:stop], dtype=np.bool_))
 
     def step_masks(self, name: str, start: int, stop: int) -> BoolArray:
-        """state_mask or action_mask of the part's steps [start, stop): (128,) when all agree, else (stop - start, 128)."""
+        """state_mask or action_mask of the part's steps [start, stop): (128,) when all agree, else (T, 128)."""
         if f"{name}/zarr.json" in self.group.attrs["files"]:
             return same_in_all_steps(np.asarray(self.group[name][start:stop], dtype=np.bool_))
         masks, length = self.column(name), self.column("length").astype(np.int64)
@@ -169,7 +171,7 @@ class Frames:
 
     def __init__(self, episode: StoredEpisode, slot: str) -> None:
         form = episode._table.cameras[slot]
-        self._reader, self._start, self._swapped = episode._table.frames(slot), episode.start, form.swapped
+        self._reader, self._start, self.swapped = episode._table.frames(slot), episode.start, form.swapped
         self.shape = (len(episode), form.height, form.width, 3)
 
     def __len__(self) -> int:
@@ -181,7 +183,7 @@ class Frames:
     def __getitem__(self, index: slice) -> Pixels: ...
     def __getitem__(self, index: int | slice) -> Pixels:
         if isinstance(index, int):
-            return decode(self.encoded(index), swapped=self._swapped)
+            return decode(self.encoded(index), swapped=self.swapped)
         steps = range(len(self))[index]
         pixels = np.empty((len(steps), *self.shape[1:]), np.uint8)
         if not steps:
@@ -189,7 +191,7 @@ class Frames:
         low, high = min(steps[0], steps[-1]), max(steps[0], steps[-1]) + 1
         stored = self._reader.encoded(self._start + low, self._start + high)
         for row, step in enumerate(steps):
-            pixels[row] = decode(_present(stored[step - low]), swapped=self._swapped)
+            pixels[row] = decode(_present(stored[step - low]), swapped=self.swapped)
         return pixels
 
     def encoded(self, step: int) -> bytes:
@@ -199,9 +201,9 @@ class Frames:
         at = self._start + step % len(self)
         return _present(self._reader.encoded(at, at + 1)[0])
 
-    def encoded_run(self, start: int, stop: int) -> list[bytes]:
-        """The stored bytes of the frames [start, stop), read in one go."""
-        return [_present(frame) for frame in self._reader.encoded(self._start + start, self._start + stop)]
+    def encoded_run(self, start: int, stop: int) -> list[memoryview]:
+        """The stored bytes of the frames [start, stop), read in one go; the views share their memory."""
+        return [_present(frame) for frame in self._reader.views(self._start + start, self._start + stop)]
 
     def checksums(self) -> Iterator[int]:
         """The CRC32C of the stored bytes of every frame, a few frames in memory at a time."""
@@ -211,7 +213,7 @@ class Frames:
                 yield crc32c(_present(frame))
 
 
-def _present(frame: bytes | None) -> bytes:
+def _present(frame: _Bytes | None) -> _Bytes:
     if frame is None:
         raise StoreError("a frame is missing in the store", remedy="run `rdt-data verify` and convert again")
     return frame

@@ -190,3 +190,81 @@ def big_source(tmp_path_factory) -> Path:
         for shard in range(5)
     )
     return write_rlds(tmp_path_factory.mktemp("big"), records)
+
+
+@pytest.fixture(scope="session")
+def seeded_t5(tmp_path_factory) -> Path:
+    """A small T5 encoder on disk."""
+    from stats.seeded_t5 import write_seeded_t5
+
+    write_seeded_t5(folder := tmp_path_factory.mktemp("models") / "t5")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def words_store() -> Callable[..., Path]:
+    """Write a finished store without cameras: each episode is the wordings of its instruction, none, or one, or more."""
+    from rdt_data.episode import Episode
+    from rdt_data.ledger import Ledger, commit
+    from rdt_data.parts import PartWriter
+
+    def write(dest: Path, episodes: Sequence[Sequence[str]]) -> Path:
+        header = {"dataset": "made_up", "control_hz": 5.0, "cameras": {}, "request": {}, "spec": {}, "spec_text": ""}
+        zeros, mask = np.zeros((1, 128), np.float32), np.zeros(128, np.bool_)
+        with Ledger(dest, header, [{"sources": ["0"]}]) as ledger:
+            writer = PartWriter(ledger.path(0), {})
+            for number, (first, *others) in enumerate(words or [""] for words in episodes):
+                vectors = (zeros, zeros, mask, mask)
+                writer.add(Episode(f"e{number}", "none", *vectors, first, first, 5.0, tuple(others)), {})
+            writer.close({"filtered": [], "quarantined": []})
+            commit(ledger.path(0), dest, 0)
+            ledger.finish({"parts": [[len(episodes), len(episodes)]]})
+        return dest
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def frame_store() -> Callable[..., Path]:
+    """Write a store of episodes of the given lengths, a part for each list; every number and frame tells where it is from.
+
+    Slot 0 of the state is the step, slot 1 the episode; the action is the next step. `change(number, frames)` may
+    replace the frames of an episode.
+    """
+    from rdt_data.episode import CameraFormat, Episode
+    from rdt_data.ledger import Ledger, commit
+    from rdt_data.parts import PartWriter
+
+    def write(
+        dest: Path,
+        parts: Sequence[Sequence[int]],
+        *,
+        size: tuple[int, int] = (24, 32),
+        cameras: Sequence[str] = ("exterior",),
+        change: Callable[[int, list[bytes]], list[bytes]] = lambda number, frames: frames,
+        complete: bool = True,
+    ) -> Path:
+        forms = {slot: {"codec": "jpeg", "height": size[0], "width": size[1]} for slot in cameras}
+        header = {"dataset": dest.stem, "control_hz": 5.0, "cameras": forms, "request": {}, "spec": {}, "spec_text": ""}
+        mask, number = np.arange(128) < 20, 0
+        with Ledger(dest, header, [{"sources": [str(n)]} for n in range(len(parts))]) as ledger:
+            for part, lengths in enumerate(parts):
+                writer = PartWriter(ledger.path(part), {slot: CameraFormat(**form) for slot, form in forms.items()})
+                for steps in lengths:
+                    rows = np.zeros((steps + 1, 128), np.float32)
+                    rows[:, 0], rows[:, 1] = np.arange(steps + 1), number
+                    name = f"episode {number}"
+                    episode = Episode(name, name, rows[:-1], rows[1:], mask, mask, f"Go to {number}.", "Go.", 5.0)
+                    frames = {
+                        slot: change(number, [encode_jpeg(noise(1000 * number + step, *size)) for step in range(steps)])
+                        for slot in cameras
+                    }
+                    writer.add(episode, frames)
+                    number += 1
+                writer.close({"filtered": [], "quarantined": []})
+                commit(ledger.path(part), dest, part)
+            if complete:
+                ledger.finish({"parts": [[len(lengths), sum(lengths)] for lengths in parts]})
+        return dest
+
+    return write

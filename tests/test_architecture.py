@@ -31,7 +31,10 @@ OWNERS = {
     "av": {"rdt_data/video.py", "rdt_data/video_write.py"},
     "pyarrow": {"rdt_data/parquet.py", "rdt_data/parquet_write.py"},
     "transformers": {"stats/encoder.py", "stats/seeded_t5.py", "rdt_model/encoders.py"},
-    "ray": {"rdt_data/jobs.py"},
+    "ray": {"rdt_data/jobs.py", "rdt_data/feed_actors.py"},
+    "timm": {"rdt_model/layers.py"},
+    "diffusers": {"rdt_model/schedule.py"},
+    "huggingface_hub": {"stats/model_files.py", "rdt_model/checkpoint_files.py"},
     "concurrent": set(),
     "multiprocessing": {"rdt_data/pool.py"},
     "h5py": {
