@@ -8,10 +8,10 @@ turn with what they are compared to (the fastest of `--repeats` counts):
 * recompute: the same network and layers, its keys and values projected anew in each step.
 * published: the same, with timm's norm and the heads' rows apart, as the published code leaves them.
 
-`loop` is a control loop in which the newer frame of each camera becomes the older one; `one camera` is that loop for a
-robot with one of three cameras. `draws` is a step of training, forward and backward, batch 1. `memory` is what the
-process grows by while it builds the network, encodes and samples. On a GPU: bf16 chunks/s, ms by stage, and the share of
-the card's bf16 peak (only cards in PEAK).
+`loop` is a control loop in which the newer frame of each camera becomes the older one; `one_camera` is that loop for
+a robot with one of three cameras. `draws` is a step of training, forward and backward, batch 1. The memory of sampling
+is what a process grows by while it builds the network, encodes and samples. On a GPU: bf16 chunks/s, ms by stage, and
+the share of the card's bf16 peak (for the cards in PEAK).
 """
 
 import argparse

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from cli.bench_feed import app as bench_app
 from cli.convert import convert
 from cli.demo_data import demo_data
 from cli.demo_t5 import demo_t5
@@ -43,6 +44,7 @@ app.command("demo-data")(demo_data)
 app.command("demo-t5")(demo_t5)
 app.add_typer(spec_app, name="spec")
 app.add_typer(mixture_app, name="mixture")
+app.add_typer(bench_app, name="bench")
 
 
 @app.callback(invoke_without_command=True)

@@ -49,7 +49,7 @@ def show(
 
 
 def _print(title: str, least: int, most: int, rows: "list[MemberSurvey]") -> None:
-    typer.echo(f"{title}\nepisodes of at least {least} steps, at most {most} steps of each at a time\n")
+    typer.echo(f"{title}\nepisodes of at least {least} steps, runs of at most {most} steps at a time\n")
     width = max(len(row.name) for row in rows)
     typer.echo(
         f"{'dataset':{width}}  {'weight':>8} {'share':>7} {'episodes':>9} {'usable':>9} {'steps':>12}  Hz, cameras"

@@ -4,11 +4,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rdt_data.errors import RdtError as RdtError
+    from rdt_data.feed import Feed as Feed
+    from rdt_data.mixture_file import Mixture as Mixture
     from rdt_data.store import Dataset as Dataset
     from rdt_data.store import open_dataset as open_dataset
 
-_PUBLIC = {"open_dataset": "rdt_data.store", "Dataset": "rdt_data.store", "RdtError": "rdt_data.errors"}
-__all__ = ["Dataset", "RdtError", "open_dataset"]
+_PUBLIC = {
+    "Dataset": "rdt_data.store",
+    "Feed": "rdt_data.feed",
+    "Mixture": "rdt_data.mixture_file",
+    "RdtError": "rdt_data.errors",
+    "open_dataset": "rdt_data.store",
+}
+__all__ = ["Dataset", "Feed", "Mixture", "RdtError", "open_dataset"]
 
 
 def __getattr__(name: str) -> Any:

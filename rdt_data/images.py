@@ -66,10 +66,10 @@ def ends_whole(data: Encoded) -> bool:
     return data[-2:] == b"\xff\xd9" or data[-8:] == _PNG_END
 
 
-def decode(data: Encoded, *, swapped: bool = False, least: tuple[int, int] | None = None) -> Pixels:
+def decode(data: Encoded, *, swapped: bool = False, least: int | None = None) -> Pixels:
     """Decode JPEG or PNG to (H, W, 3) uint8 RGB. `swapped`: the bytes hold red and blue exchanged.
 
-    least: (H, W); a JPEG may come at 1/2, 1/4 or 1/8 of its size, but not below this.
+    least: pixels; a JPEG may come at 1/2, 1/4 or 1/8 of its size if its longer side has still so many.
     """
     if data[:2] == b"\xff\xd8":
         return decode_jpeg(data, swapped=swapped, least=least)
@@ -77,7 +77,7 @@ def decode(data: Encoded, *, swapped: bool = False, least: tuple[int, int] | Non
     return np.ascontiguousarray(pixels[..., ::-1]) if swapped else pixels
 
 
-def decode_jpeg(data: Encoded, *, swapped: bool = False, least: tuple[int, int] | None = None) -> Pixels:
+def decode_jpeg(data: Encoded, *, swapped: bool = False, least: int | None = None) -> Pixels:
     """Decode a JPEG to (H, W, 3) uint8 RGB; grey images become three equal channels. Raises ImageError.
 
     least: as for `decode`. Only powers of two: libjpeg-turbo has fast code for these, 5/8 is slower than the whole.
@@ -88,9 +88,9 @@ def decode_jpeg(data: Encoded, *, swapped: bool = False, least: tuple[int, int] 
     try:
         if least is None:
             return np.asarray(simplejpeg.decode_jpeg(data, colorspace=order))
-        height, width, _, _ = simplejpeg.decode_jpeg_header(data, strict=False)
-        part = next((n for n in (8, 4, 2) if -(-height // n) >= least[0] and -(-width // n) >= least[1]), 1)
-        size = {"min_height": -(-height // part), "min_width": -(-width // part)} if part > 1 else {}
+        about = _probe_jpeg(data)
+        part = next((n for n in (8, 4, 2) if -(-max(about.height, about.width) // n) >= least), 1)
+        size = {"min_height": -(-about.height // part), "min_width": -(-about.width // part)} if part > 1 else {}
         return np.asarray(simplejpeg.decode_jpeg(data, colorspace=order, min_factor=part, **size))
     except ValueError as error:
         raise ImageError(f"JPEG cannot be decoded: {error}", remedy="the image is damaged; copy it again") from None
@@ -143,6 +143,29 @@ def resize(pixels: Pixels, height: int, width: int) -> Pixels:
     if pixels.shape[:2] == (height, width):
         return pixels
     return np.asarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+def resize_into(pixels: Pixels, out: Pixels) -> None:
+    """Resize (H, W, 3) uint8 bilinearly into `out`, which may be a part of a larger image.
+
+    Bilinear weights skip pixels when an image shrinks to less than a half.
+    """
+    import cv2
+
+    if pixels.shape == out.shape:
+        out[...] = pixels
+        return
+    size = (out.shape[1], out.shape[0])
+    done = cv2.resize(pixels, size, dst=out, interpolation=cv2.INTER_LINEAR)
+    if not np.shares_memory(done, out):  # OpenCV did not take that memory
+        out[...] = done
+
+
+def use_one_thread() -> None:
+    """Let OpenCV use one thread in this process: for processes that are one of many."""
+    import cv2
+
+    cv2.setNumThreads(1)
 
 
 def _require_end(data: Encoded, marker: bytes, kind: str) -> None:

@@ -6,8 +6,7 @@ is still larger than needed; what remains to shrink is less than a half, for whi
 PNGs, which cannot be decoded smaller, are shrunk by area first when they are more than twice too large.
 """
 
-from rdt_data.errors import RdtError
-from rdt_data.images import Encoded, Pixels, decode, resize
+from rdt_data.images import Encoded, Pixels, decode, resize, resize_into
 
 BACKGROUND = 127
 """The colour around a frame and of a missing one: the mean of SigLIP's normalisation, int(0.5 * 255), as published."""
@@ -19,14 +18,17 @@ def fitted(height: int, width: int, size: int) -> tuple[int, int]:
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
-def write_letterboxed(data: Encoded, square: Pixels, *, swapped: bool = False) -> None:
-    """Decode a frame into `square`, (S, S, 3) uint8 RGB. Raises ImageError, and leaves the square in any state then."""
+def write_letterboxed(data: Encoded, shape: tuple[int, int], square: Pixels, *, swapped: bool = False) -> None:
+    """Decode a frame of `shape` (H, W) into `square`, (S, S, 3) uint8 RGB.
+
+    Raises ImageError, and leaves the square in any state then.
+    """
     size = len(square)
-    pixels = decode(data, swapped=swapped, least=_least(data, size))
-    height, width = fitted(*pixels.shape[:2], size)
+    pixels = decode(data, swapped=swapped, least=size)
+    height, width = fitted(*shape, size)
     if pixels.shape[0] >= 2 * height:
         pixels = resize(pixels, height, width)
     top, left = (size - height) // 2, (size - width) // 2
     square[:top], square[top + height :] = BACKGROUND, BACKGROUND
     square[top : top + height, :left], square[top : top + height, left + width :] = BACKGROUND, BACKGROUND
-    _resize_into(pixels, square[top : top + height, left : left + width])
+    resize_into(pixels, square[top : top + height, left : left + width])

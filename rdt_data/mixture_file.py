@@ -58,7 +58,7 @@ class Mixture(Part):
         return load_mixture(path_or_name, root)
 
     @classmethod
-    def of(cls, weights: Mapping[str | Path, float]) -> "Mixture":
+    def of(cls, weights: Mapping[str | Path, float], *, least_steps: int = LEAST_STEPS) -> "Mixture":
         """A mixture by the paths or URLs of its stores; each is called by the last word of its path."""
         members = {url: Path(str(url)).name.removesuffix(".zarr") for url in map(str, weights)}
         doubled = [url for url, name in members.items() if list(members.values()).count(name) > 1]
@@ -68,7 +68,7 @@ class Mixture(Part):
             )
         datasets = {members[str(url)]: {"weight": weight, "path": str(url)} for url, weight in weights.items()}
         try:
-            return cls.model_validate({"title": " + ".join(datasets), "datasets": datasets})
+            return cls.model_validate({"title": " + ".join(datasets), "least_steps": least_steps, "datasets": datasets})
         except ValidationError as error:
             raise spec_error(error, "Mixture.of", cls) from error
 
@@ -146,7 +146,7 @@ def load_mixture(path_or_name: str | Path, root: str | None = None) -> Mixture:
 class MemberSurvey:
     """What one store gives to a mixture. problem: why it gives nothing; None when it does.
 
-    usable_episodes have at least `least_steps`; usable_steps counts at most `most_steps` of each. share: of draws.
+    usable_episodes have at least `least_steps`; usable_steps are all of theirs. share: of draws.
     """
 
     name: str
@@ -173,7 +173,7 @@ def survey(mixture: Mixture) -> list[MemberSurvey]:
 
 def _surveyed(mixture: Mixture, name: str, share: float) -> MemberSurvey:
     member, url = mixture.datasets[name], mixture.url(name)
-    least, most = mixture.steps_of(name)
+    least, _ = mixture.steps_of(name)
     try:
         store = open_dataset(url)
         lengths = np.array([len(episode) for episode in store], np.int64)
@@ -193,7 +193,7 @@ def _surveyed(mixture: Mixture, name: str, share: float) -> MemberSurvey:
         episodes=len(lengths),
         steps=int(lengths.sum()),
         usable_episodes=len(usable),
-        usable_steps=int(np.minimum(usable, most).sum()),
+        usable_steps=int(usable.sum()),
     )
 
 

@@ -195,7 +195,11 @@ class FrameReader:
 
     def encoded(self, start: int, stop: int) -> list[bytes | None]:
         """The stored bytes of frames [start, stop); None where there is no frame."""
-        frames: list[bytes | None] = []
+        return [None if frame is None else bytes(frame) for frame in self.views(start, stop)]
+
+    def views(self, start: int, stop: int) -> list[memoryview | None]:
+        """The same, not copied: each view keeps the bytes of all that were read with it."""
+        frames: list[memoryview | None] = []
         while start < stop:
             shard = start // self.per_shard
             first = shard * self.per_shard
@@ -204,13 +208,13 @@ class FrameReader:
             start = end
         return frames
 
-    def _read(self, shard: int, start: int, stop: int) -> list[bytes | None]:
+    def _read(self, shard: int, start: int, stop: int) -> list[memoryview | None]:
         rows = self._index(shard)[start:stop]
         real = rows[rows[:, 0] != _MISSING]
         if not len(real):
             return [None] * len(rows)
         low, high = int(real[0, 0]), int(real[-1].sum())  # frames lie in order: one range holds them all
-        data = self.fs.cat_file(self._path(shard), start=low, end=high)
+        data = memoryview(self.fs.cat_file(self._path(shard), start=low, end=high))
         if len(data) != high - low:
             raise StoreError(f"{self._path(shard)} is cut", remedy="run `rdt-data verify` and convert again")
         return [None if row[0] == _MISSING else data[int(row[0]) - low :][: int(row[1])] for row in rows]

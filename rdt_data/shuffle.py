@@ -1,7 +1,7 @@
 """Which rows of which blocks make a batch: the blocks that are open at a time, and their rows in random order.
 
-In: blocks, one after the other, and the number of a batch. Out: (block, row) pairs that depend on the seed, these
-blocks and that number alone. A batch takes its rows from as many different blocks as there are: neighbours in an
+In: blocks, one after the other, and the name of a turn. Out: (block, row) pairs that depend on the seed, these
+blocks and that name alone. A batch takes its rows from as many different blocks as there are: neighbours in an
 episode meet in a batch only when it has more rows than blocks are open. Blocks are opened at an even rate, one when
 another's worth of rows is taken, so that whoever fills them is never asked for many at once. Pure: no memory, no I/O.
 """
@@ -14,6 +14,10 @@ import numpy as np
 
 from rdt_data.index import IntArray
 from rdt_data.mixture import Block, random_of
+
+SHARE_OPEN = 3
+"""A pool should keep 1 / 3 of the rows that its blocks could have open. The first blocks are opened together and used
+up together; until then the others come, one for each that is used: e times as many as there were at the start."""
 
 
 @dataclass(eq=False)
@@ -63,20 +67,20 @@ class Pool:
         self.open = [entry for entry in self.open if entry not in gone]
         return gone
 
-    def draw(self, batch: int, size: int) -> tuple[list[tuple[Open, int]], list[Open]]:
+    def draw(self, turn: str, size: int) -> tuple[list[tuple[Open, int]], list[Open]]:
         """`size` rows, fewer when no more are left, and the blocks that were closed by taking their last."""
-        picks = [(entry, self._take(entry)) for entry in self._turns(batch, size)]
+        picks = [(entry, self._take(entry)) for entry in self._turns(turn, size)]
         closed = [entry for entry in self.open if not entry.left]
         self.open = [entry for entry in self.open if entry.left]
         return picks, closed
 
-    def _turns(self, batch: int, size: int) -> Iterator[Open]:
+    def _turns(self, turn: str, size: int) -> Iterator[Open]:
         """Whose turn it is, so often that `size` rows are taken."""
         if not self.shuffled:
             in_order = (entry for entry in self.open for _ in range(entry.left))
             yield from (entry for entry, _ in zip(in_order, range(size), strict=False))
             return
-        rng = random_of(self.seed, "batch", self.lane, batch)
+        rng = random_of(self.seed, "turn", self.lane, turn)
         while size and (alive := [entry for entry in self.open if entry.left]):
             for at in rng.permutation(len(alive))[:size]:
                 size -= 1

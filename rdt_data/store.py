@@ -21,7 +21,7 @@ from rdt_data.stored import PartTable, StoredEpisode
 
 FORMAT = "rdt-data"
 VERSION = 2
-"""1: every mask is (128,). 2: a part may also hold the masks of its steps, and phrasings. `rdt_data.migrate` says more."""
+"""1: every mask is (128,). 2: a part may also hold the masks of its steps, and phrasings (`rdt_data.migrate`)."""
 
 
 def open_dataset(url: str) -> "Dataset":

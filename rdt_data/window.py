@@ -43,6 +43,6 @@ class WindowShape:
 
 
 def nearest(first: int, end: int, length: int) -> tuple[IntArray, BoolArray]:
-    """The steps [first, end), each replaced by the nearest one that an episode of `length` steps has; and which it has."""
+    """The steps [first, end), each the nearest that an episode of `length` steps has; and which it has."""
     steps = np.arange(first, end, dtype=np.int64)
     return np.clip(steps, 0, length - 1), (steps >= 0) & (steps < length)
