@@ -1,9 +1,10 @@
-"""`rdt`: the commands of the trainer. So far: what this machine offers it."""
+"""`rdt`: the commands of the trainer."""
 
 from typing import Annotated
 
 import typer
 
+from cli.sample import sample
 from cli.shell import print_json, run
 
 app = typer.Typer(
@@ -30,6 +31,9 @@ def env(as_json: Annotated[bool, typer.Option("--json", help="Print the result a
         print_json(found)
     else:
         typer.echo("\n".join(f"{name:14} {value}" for name, value in found.items()))
+
+
+app.command()(sample)
 
 
 def main() -> None:
