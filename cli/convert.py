@@ -1,5 +1,6 @@
 """`rdt-data convert`: a raw source into a store."""
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -123,6 +124,8 @@ def _convert(
     from converters.run import convert_dataset
 
     progress = PartProgress(quiet=as_json)
+    # zarr writes in a thread of its own; what an interruption leaves half-written there is removed, and told below
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     try:
         return convert_dataset(
             source,

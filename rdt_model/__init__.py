@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rdt_model.config import SIZES, ModelConfig, NoiseConfig, config_of_size
     from rdt_model.diffusion import diffusion_loss
     from rdt_model.network import RDT
+    from rdt_model.policy import Observation, Policy
     from rdt_model.pretrained import load_pretrained, read_config
 
 __all__ = [
@@ -25,6 +26,8 @@ __all__ = [
     "Conditions",
     "ModelConfig",
     "NoiseConfig",
+    "Observation",
+    "Policy",
     "config_of_size",
     "diffusion_loss",
     "load_pretrained",
@@ -38,6 +41,8 @@ _HOME = {
     "Conditions": "conditions",
     "ModelConfig": "config",
     "NoiseConfig": "config",
+    "Observation": "policy",
+    "Policy": "policy",
     "config_of_size": "config",
     "diffusion_loss": "diffusion",
     "load_pretrained": "pretrained",

@@ -6,8 +6,9 @@ import io
 import json
 import math
 import os
+import signal
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -22,6 +23,14 @@ import cli.data
 from converters.demo_data import ALOHA_CAMERAS, RLDS_FEATURES, RLDS_NAME, RLDS_VERSION, Shard, rlds_features, rlds_info
 from converters.readers.tfrecord import example_proto, write_records
 from rdt_data.images import encode_jpeg
+
+
+@pytest.fixture(autouse=True, scope="session")
+def interruptible() -> Iterator[None]:
+    """Begun in the background of a script, this process ignores Ctrl-C, and so would every run it starts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")

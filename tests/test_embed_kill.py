@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -149,16 +148,8 @@ def test_two_runs_at_the_same_time_disturb_each_other_in_nothing(folder, options
         assert whole(language_of(str(folder / name)), expected, some)
 
 
-@pytest.fixture
-def interruptible() -> Iterator[None]:
-    """Begun in the background of a script, this process ignores Ctrl-C, and so would every run it starts."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-def test_the_command_continues_where_it_was_ended(tmp_path, seeded_t5, words_store, program, interruptible, ending):
+def test_the_command_continues_where_it_was_ended(tmp_path, seeded_t5, words_store, program, ending):
     store = words_store(tmp_path / "a.zarr", [[f"{number} {text}"] for number in range(4) for text in texts()])
     command = [program, "embed-lang", store, "--model", seeded_t5, "--batch-tokens", "150"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +17,6 @@ import pytest
 KILLS = 20
 PATIENCE = 60
 """Seconds after which a process is taken to hang."""
-
-
-@pytest.fixture(autouse=True, scope="module")
-def interruptible() -> Iterator[None]:
-    """Begun in the background of a script, this process ignores Ctrl-C, and so would every run it starts."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 def start(program: Path, source: Path, dest: Path, workers: int = 1, *more: str) -> subprocess.Popen[str]:
