@@ -16,7 +16,7 @@ from rdt_data.layout import preferred_name
 from rdt_data.store import Dataset
 from stats.reducers import REDUCERS, STEP_REDUCERS, Lengths, Reducer
 
-ROWS = 1 << 17  # steps in memory at a time
+ROWS = 3 << 15  # steps in memory at a time, whole shards; more would need more than 500 MB
 
 QUANTITIES: Mapping[str, Mapping[str, type[Reducer]]] = {
     "state": REDUCERS,
@@ -89,40 +89,49 @@ def measure_part(store: Dataset, part: int) -> PartStats:
     return result
 
 
+Step = tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]  # the vector of one step and its mask, (128,) each
+
+
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """Some steps of a part, and the one before them. x: (N, 128); masks: (N, 128) or (128,); follows: (N,) bool."""
+    """Some steps of a part. vectors: (N, 128); masks: (N, 128) or (128,); last: the step before them, if there is one.
+
+    follows: (N,), with a last step (N + 1,): whether a step has one before it in its episode.
+    """
 
     vectors: Mapping[str, npt.NDArray[np.float32]]
     masks: Mapping[str, npt.NDArray[np.bool_]]
-    follows: npt.NDArray[np.bool_]  # whether a step has one before it in its episode
-    before: int  # 1 when the first row is the step before this piece and counts for differences only
+    last: Mapping[str, Step]
+    follows: npt.NDArray[np.bool_]
 
 
 def _pieces(table: Any, lengths: npt.NDArray[np.int64]) -> Iterator[_Piece]:
+    """Runs of whole shards: zarr reads those twice as fast as parts of them, so the step before is kept."""
     ends = np.cumsum(lengths)
     steps = int(ends[-1]) if len(ends) else 0
     firsts = ends - lengths
+    last: dict[str, Step] = {}
     for start in range(0, steps, ROWS):
-        low, stop = max(start - 1, 0), min(start + ROWS, steps)
-        follows = ~np.isin(np.arange(low, stop), firsts)
-        yield _Piece(
-            {name: table.rows(name, low, stop) for name in ("state", "action")},
-            {name: table.step_masks(f"{name}_mask", low, stop) for name in ("state", "action")},
-            follows,
-            start - low,
-        )
+        stop = min(start + ROWS, steps)
+        vectors = {name: table.rows(name, start, stop) for name in ("state", "action")}
+        masks = {name: table.step_masks(f"{name}_mask", start, stop) for name in vectors}
+        follows = ~np.isin(np.arange(start - (1 if last else 0), stop), firsts)
+        yield _Piece(vectors, masks, dict(last), follows)
+        for name, rows in vectors.items():
+            last[name] = rows[-1].copy(), masks[name][-1] if masks[name].ndim == 2 else masks[name]
 
 
 def _measured(piece: _Piece, where: str) -> dict[str, Columns]:
     state, action = (
-        _Real.of(piece.vectors[name], piece.masks[name], f"{where}: {name}") for name in ("state", "action")
+        _Real.of(piece.vectors[name], piece.masks[name], piece.last.get(name), f"{where}: {name}")
+        for name in ("state", "action")
     )
+    first = 1 if piece.last else 0  # the step before counts for differences only
     both = state.minus(action)
     found = {
-        "state": state.after(piece.before),
-        "action": action.after(piece.before),
-        "action_minus_state": both.after(piece.before),
+        "state": state.after(first),
+        "action": action.after(first),
+        "action_minus_state": both.after(first),
         "state_step": state.steps(piece.follows),
         "action_step": action.steps(piece.follows),
     }
@@ -138,18 +147,25 @@ class _Real:
     there: npt.NDArray[np.bool_] | None
 
     @classmethod
-    def of(cls, rows: npt.NDArray[np.float32], mask: npt.NDArray[np.bool_], where: str) -> Self:
-        used = mask if mask.ndim == 1 else mask.any(axis=0)
-        slots = np.flatnonzero(used)
-        x = np.ascontiguousarray(rows[:, slots].T, np.float64)
+    def of(cls, rows: npt.NDArray[np.float32], mask: npt.NDArray[np.bool_], last: Step | None, where: str) -> Self:
+        """With the step `last` in front, when there is one."""
+        first = 0 if last is None else 1
+        slots = np.flatnonzero(np.atleast_2d(mask).any(axis=0))
+        x = np.empty((len(slots), first + len(rows)))
+        x[:, first:] = rows[:, slots].T
+        if last is not None:
+            x[:, 0] = last[0][slots]
         if not np.isfinite(x).all():
             slot = int(slots[np.flatnonzero(~np.isfinite(x).all(axis=1))[0]])
             raise StoreError(
                 f"{where} of {preferred_name(slot)} is not finite",
                 remedy="run `rdt-data verify`, and convert this dataset again",
             )
-        whole = mask.ndim == 1 or bool(mask[:, slots].all())
-        return cls(slots, x, None if whole else np.ascontiguousarray(mask[:, slots].T))
+        there = np.empty(x.shape, np.bool_)
+        there[:, first:] = np.broadcast_to(mask, rows.shape)[:, slots].T
+        if last is not None:
+            there[:, 0] = last[1][slots]
+        return cls(slots, x, None if there.all() else there)
 
     def after(self, first: int) -> Self:
         return type(self)(self.slots, self.x[:, first:], None if self.there is None else self.there[:, first:])
