@@ -7,6 +7,7 @@ it was opened; a resumed feed reads the parts it began with, and refuses a store
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -65,7 +66,9 @@ def open_mixture(
     """
     stores, there, sources = {}, {}, {}
     for name, share in mixture.shares.items():
-        store = stores[name] = open_dataset(mixture.url(name))
+        url = mixture.url(name)
+        # producers have another working directory
+        store = stores[name] = open_dataset(url if "://" in url else str(Path(url).absolute()))
         store.tables_kept = 8
         there[name] = [list(row) for row in store.part_counts]
         if parts is not None:
