@@ -11,20 +11,16 @@ best of five.
 
 import argparse
 import json
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 
-sys.path = [folder for folder in sys.path if folder != str(Path(__file__).parent)]  # its stats.py hides the package
-
-from rdt_data.layout import DIM, GROUPS  # noqa: E402
-from stats.lint import measure_rows  # noqa: E402
-from stats.lint_rows import ROWS, Rows, Vectors  # noqa: E402
-from stats.lint_table import CHECKS  # noqa: E402
-from stats.lint_words import WORDS  # noqa: E402
+from rdt_data.layout import DIM, GROUPS
+from stats.lint import measure_rows
+from stats.lint_rows import ROWS, Rows, Vectors
+from stats.lint_table import CHECKS
+from stats.lint_words import WORDS
 
 LENGTH = 125  # steps of an episode
 HZ = 10.0
@@ -123,9 +119,9 @@ def measure(steps: int, groups: tuple[str, ...], next_state: bool) -> dict[str, 
 
 def share(rows: Rows) -> None:
     """Compute what several checks need."""
-    rows.state.steps  # noqa: B018  # cached properties
+    _ = rows.state.steps  # cached properties: asking computes them
     for vectors in rows.vectors:
-        vectors.columns, vectors.low, vectors.high  # noqa: B018
+        _ = vectors.columns, vectors.low, vectors.high
 
 
 def main() -> None:

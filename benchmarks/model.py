@@ -28,11 +28,9 @@ import torch
 from timm.layers.fast_norm import simple_norm
 from torch.utils.flop_counter import FlopCounterMode
 
-sys.path = [folder for folder in sys.path if folder != str(Path(__file__).parent)]  # its files hide packages
-
-from rdt_model import RDT, ConditionCache, config_of_size, diffusion_loss, schedule  # noqa: E402
-from rdt_model.conditions import Conditions  # noqa: E402
-from rdt_model.transformer import IMAGES, LANGUAGE  # noqa: E402
+from rdt_model import RDT, ConditionCache, config_of_size, diffusion_loss, schedule
+from rdt_model.conditions import Conditions
+from rdt_model.transformer import IMAGES, LANGUAGE
 
 STEPS = 5
 FRAMES, CAMERAS, PATCHES = 2, 3, 729

@@ -180,7 +180,7 @@ def _matrix(values: Values, start: int) -> Iterator[Run]:
     for role, part in (("pos", "pos"), ("rotation", "ortho6d")):
         ops: Ops = ("?",) if order == "?" else (f"mat4_{order}_to_{part}",)
         asked = f"mat4_rowmajor_to_{part} or mat4_colmajor_to_{part}" if order == "?" else ""
-        yield Run(values.key, start, start + 16, role, Sign("m", ops, f"a 4x4 matrix, {why}", asked))  # type: ignore[arg-type]
+        yield Run(values.key, start, start + 16, role, Sign("m", ops, f"a 4x4 matrix, {why}", asked))  # type: ignore[arg-type]  # mypy takes the loop's role for any str
 
 
 def _by_structure(values: Values, start: int, stop: int, role: Role, is_pose: IsPose) -> Iterator[Run]:
