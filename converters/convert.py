@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from converters.clock import ClockReader
 from converters.fields import FieldReader, action_of, keep
 from converters.frames import stored_frames
 from converters.instruction import instruction_of, phrasings_of
@@ -62,6 +63,7 @@ class EpisodeConverter:
     def __init__(self, request: Request) -> None:
         spec = request.spec
         self.spec, self.request = spec, request
+        self._clock = ClockReader(spec)
         self._state = FieldReader(spec.state, spec.control_hz)
         recorded = spec.recorded_action if request.action == "recorded" else None
         self._action = None if recorded is None else FieldReader(recorded, spec.control_hz)
@@ -87,6 +89,7 @@ class EpisodeConverter:
             instruction_raw=instruction_raw,
             phrasings=phrasings_of(self.spec, raw, instruction) if self.spec.instruction.also else (),
             control_hz=self.spec.control_hz,
+            clock=self._clock(raw),
         )
 
 

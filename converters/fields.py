@@ -49,9 +49,9 @@ class FieldReader:
             if field.from_ not in keys:
                 if field.optional:
                     continue
-                raise _missing(field.from_, keys)
+                raise missing_value(field.from_, keys)
             if field.from_ not in arrays:
-                arrays[field.from_] = _columns_of_steps(field.from_, raw)
+                arrays[field.from_] = columns_of_steps(field.from_, raw)
             values, gaps = _read(field, arrays[field.from_], columns, self._control_hz)
             vector[:, slots] = values
             mask[slots] = True
@@ -102,7 +102,7 @@ def _as_slice(numbers: Sequence[int]) -> slice | list[int]:
     return slice(run.start, run.stop, step) if list(run) == list(numbers) else list(numbers)
 
 
-def _missing(key: str, keys: set[str]) -> SourceError:
+def missing_value(key: str, keys: set[str]) -> SourceError:
     """The error for a field that the episode does not have, with the near miss or all that it has."""
     hint = unknown("value", key, keys).remedy if keys else "the episode holds no values at all"
     return SourceError(
@@ -110,7 +110,7 @@ def _missing(key: str, keys: set[str]) -> SourceError:
     )
 
 
-def _columns_of_steps(key: str, raw: RawEpisode) -> npt.NDArray[Any]:
+def columns_of_steps(key: str, raw: RawEpisode) -> npt.NDArray[Any]:
     """The value of every step as one row: (T, D), in its stored type."""
     array = np.asarray(raw.array(key))
     if array.dtype.kind not in "biuf":

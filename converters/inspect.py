@@ -21,6 +21,7 @@ from converters.readers import detect, reader
 from converters.source import names_of, recognised
 from converters.spec import DatasetSpec
 from rdt_data import layout
+from rdt_data.clock import measured_words
 from rdt_data.errors import SourceError
 from rdt_data.images import Pixels, decode
 from rdt_data.store import Dataset, open_dataset
@@ -90,6 +91,7 @@ def inspect_store(dataset: Dataset) -> tuple[Inspection, list[Picture]]:
     }
     found.cameras = {slot: _described(formats[slot]) for slot in dataset.cameras}
     episodes = list(dataset)
+    found.about["rate"] += measured_words(episode.clock for episode in episodes)
     found.lengths = _spread([len(episode) for episode in episodes])
     found.instructions = _counted(episode.instruction for episode in episodes)
     measured = [episodes[number] for number in _spread_over(len(episodes), MEASURED)]

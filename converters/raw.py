@@ -99,6 +99,9 @@ class Reader(Protocol):
     KEYS_VARY: bool
     """Whether one episode of a source may have keys that another lacks (RLDS: no, features.json declares them)."""
 
+    TIMESTAMPS: tuple[str, str] | None
+    """Key and unit (of `rdt_data.clock.TICKS`) of the time of each step, where the container has one by itself."""
+
     def find(self, source: Path) -> list[Path]:
         """The roots of this container at or below `source` (a version directory, a folder of HDF5 …)."""
 

@@ -19,6 +19,7 @@ from converters.patch_call import AnyPatch
 from converters.readers import READERS
 from converters.spec_model import (
     AnyCamera,
+    AnyTimestamps,
     Camera,
     Correction,
     FieldSpec,
@@ -45,6 +46,7 @@ class DatasetSpec(Part):
     options: dict[str, JsonValue] = Field(default_factory=dict)
     names: Names = ()
     control_hz: float = Field(gt=0)
+    timestamps: AnyTimestamps | None = None
     robot: str | None = None
     patch: AnyPatch | None = None
     cameras: dict[Annotated[str, one_of("camera slot", layout.CAMERAS)], AnyCamera] = Field(default_factory=dict)

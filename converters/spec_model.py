@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 from converters.op_chain import Op, parse_op
 from converters.ops import UNITS
 from rdt_data import layout
+from rdt_data.clock import TICKS
 from rdt_data.errors import RdtError
 from rdt_data.yaml_model import Part, listed, one_of, problem, problem_of
 
@@ -168,6 +169,25 @@ def _camera(value: Any) -> Any:
 
 
 AnyCamera = Annotated[Camera, BeforeValidator(_camera)]
+
+
+class Timestamps(Part):
+    """Where the time of each step is, one number; from it `rdt-data lint` tells whether `control_hz` is true.
+
+    unit: of the numbers; where they begin is of no matter. optional: an episode may lack the key.
+    """
+
+    from_: Key = Field(alias="from")
+    unit: Annotated[str, one_of("unit of time", tuple(TICKS))] = "s"
+    optional: bool = False
+
+
+def _timestamps(value: Any) -> Any:
+    """The short form: only where they are, in seconds."""
+    return {"from": value} if isinstance(value, str) else value
+
+
+AnyTimestamps = Annotated[Timestamps, BeforeValidator(_timestamps)]
 
 
 class Instruction(Part):

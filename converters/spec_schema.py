@@ -14,6 +14,7 @@ from converters.patches import PATCHES
 from converters.readers import READERS
 from converters.spec_model import SECTIONS
 from rdt_data import layout
+from rdt_data.clock import TICKS
 
 Schema = dict[str, Any]
 
@@ -35,6 +36,7 @@ def spec_schema() -> Schema:
     """The whole schema."""
     parts = {
         "unit": {"enum": [*UNITS, 1]}, "op": _op(), "slots": _slots(), "field": _field(), "camera": _camera(),
+        "timestamps": _timestamps(),
         "instruction": _instruction(), "keep_if": _keep_if(), "correction": _correction(), "patch": _patch(),
     }  # fmt: skip
     return {
@@ -55,6 +57,7 @@ def _spec() -> dict[str, Schema]:
         "options": {"type": "object", "description": "To the reader, which documents its own."},
         "names": _names("Folders or dataset names by which this data is recognised."),
         "control_hz": {"type": "number", "exclusiveMinimum": 0, "description": "Steps a second."},
+        "timestamps": {"anyOf": [_TEXT, _ref("timestamps"), {"type": "null"}]},
         "robot": {"type": ["string", "null"], "description": "The robot, for people."},
         "patch": {"anyOf": [_ref("patch"), {"type": "null"}]},
         "cameras": _cameras(),
@@ -142,6 +145,16 @@ def _camera() -> Schema:
         },
         required=("from",),
     )
+
+
+def _timestamps() -> Schema:
+    keys: dict[str, Schema] = {
+        "from": _TEXT | {"description": "Key of the time of each step, one number."},
+        "unit": {"enum": list(TICKS), "description": "The unit of the times; seconds without it."},
+        "optional": {"type": "boolean", "description": "An episode may lack the key."},
+    }
+    said = "When each step was recorded: rdt-data lint compares control_hz with it."
+    return _object(keys, required=("from",)) | {"description": said}
 
 
 def _instruction() -> Schema:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from converters.spec_model import Correction, FieldSpec, Instruction
+from converters.spec_model import Correction, FieldSpec, Instruction, Timestamps
 from rdt_data import layout
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def _facts(spec: "DatasetSpec") -> list[str]:
         ("reader", " ".join([spec.reader, *(f"{key}={value}" for key, value in spec.options.items())])),
         *([("patch", f"{spec.patch}: {spec.patch.reason}")] if spec.patch is not None else []),
         ("control rate", f"{spec.control_hz:g} Hz"),
+        *([("timestamps", _timestamps(spec.timestamps))] if spec.timestamps is not None else []),
         *(
             (
                 slot,
@@ -50,6 +51,10 @@ def _facts(spec: "DatasetSpec") -> list[str]:
         *([("source of facts", " ".join(spec.source.split()))] if spec.source else []),
     ]
     return [f"  {name:15}  {value}" for name, value in facts]
+
+
+def _timestamps(timestamps: Timestamps) -> str:
+    return f"{timestamps.from_} in {timestamps.unit}" + (", optional" if timestamps.optional else "")
 
 
 def _instruction(instruction: Instruction) -> str:

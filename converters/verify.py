@@ -262,6 +262,8 @@ def _compare(episode: Episode, stored: StoredEpisode, report: VerifyReport) -> N
             report.problems.append(f"{episode.id}: {name} is {getattr(stored, name)!r}, the source says otherwise")
     if (episode.instruction, *episode.phrasings) != stored.phrasings:
         report.problems.append(f"{episode.id}: the phrasings of its instruction differ from its source")
+    if stored.clock.known and not stored.clock.same(episode.clock):  # older stores keep none
+        report.problems.append(f"{episode.id}: what its timestamps say differs from its source")
 
 
 def _compare_frames(frames: Checksums, stored: StoredEpisode, report: VerifyReport) -> None:

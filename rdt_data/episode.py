@@ -1,11 +1,12 @@
 """One episode in the unified layout, checked when it is made: what converters produce and the store keeps."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from rdt_data.clock import Clock
 from rdt_data.errors import RdtError
 from rdt_data.images import Codec
 from rdt_data.layout import DIM
@@ -36,8 +37,8 @@ class Episode:
 
     state, action: (T, 128) float32 in the units of `layout`; the masks say which slots are real, the others are 0:
     bool (128,), or (T, 128) where steps differ (`same_in_all_steps`). instruction: cleaned text, "" where there is
-    none; instruction_raw: as recorded; phrasings: other words for the same, cleaned. control_hz: steps per second. id:
-    stable within the dataset; source: file and position it came from.
+    none; instruction_raw: as recorded; phrasings: other words for the same, cleaned. control_hz: steps per second, as
+    stated; clock: the rate by its timestamps. id: stable within the dataset; source: file and position it came from.
     """
 
     id: str
@@ -50,6 +51,7 @@ class Episode:
     instruction_raw: str
     control_hz: float
     phrasings: tuple[str, ...] = ()
+    clock: Clock = field(default_factory=Clock)
 
     def __post_init__(self) -> None:
         steps = len(self.state)

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import zarr
 from zarr.codecs import BytesCodec, ShardingCodec, ZstdCodec
 
+from rdt_data.clock import columns_of
 from rdt_data.codecs import JpegCodec, PngCodec
 from rdt_data.episode import BoolArray, CameraFormat, Episode, FloatArray
 from rdt_data.images import Encoded
@@ -179,6 +180,7 @@ class PartWriter:
             "state_mask": np.array([e.state_mask for e in self.episodes], np.bool_).reshape(count, DIM),
             "action_mask": np.array([e.action_mask for e in self.episodes], np.bool_).reshape(count, DIM),
             "image_mask": np.array(self.image_masks, np.bool_).reshape(count, len(CAMERAS)),
+            **columns_of([episode.clock for episode in self.episodes]),
         }
         for name, values in numbers.items():
             array = group.create_array(

@@ -13,6 +13,7 @@ import fsspec
 import numpy as np
 import numpy.typing as npt
 
+from rdt_data.clock import COLUMNS, Clock
 from rdt_data.episode import BoolArray, CameraFormat, FloatArray, same_in_all_steps
 from rdt_data.errors import RdtError, StoreError, unknown
 from rdt_data.images import Pixels, decode
@@ -62,6 +63,15 @@ class PartTable:
             return np.asarray(masks[first], dtype=np.bool_)
         of_steps = np.repeat(np.arange(len(length)), length)[start:stop]
         return np.asarray(masks[of_steps], dtype=np.bool_)
+
+    @property
+    def timed(self) -> bool:
+        """Whether it is kept what timestamps say; not in older stores, nor where the source has none."""
+        return "episodes/measured_hz/zarr.json" in self.group.attrs["files"]
+
+    def clock(self, row: int) -> Clock:
+        """What the timestamps of an episode say of its rate."""
+        return Clock(**{name: self.column(name)[row].item() for name in COLUMNS}) if self.timed else Clock()
 
     def frames(self, slot: str) -> FrameReader:
         """The encoded frames of one camera, all episodes of the part after one another."""
@@ -121,7 +131,13 @@ class StoredEpisode:
 
     @property
     def control_hz(self) -> float:
+        """Steps per second, as the spec states them."""
         return float(self._table.column("control_hz")[self._row])
+
+    @property
+    def clock(self) -> Clock:
+        """The rate by the timestamps of the source; `Clock()` where it has none."""
+        return self._table.clock(self._row)
 
     @property
     def id(self) -> str:

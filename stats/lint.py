@@ -216,6 +216,7 @@ def _total_seen(parts: Sequence[Seen], dataset: Dataset) -> Seen:
         next_state=all(part.next_state for part in parts),
         cameras=dataset.cameras,
         episodes=len(dataset),
+        timed=any(dataset.table(at).timed for at in range(len(dataset.parts))),
     )
 
 

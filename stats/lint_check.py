@@ -73,13 +73,18 @@ class Need:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What there is in a store. state, action: the slots real in any episode; next_state: actions are next states."""
+    """What there is in a store.
+
+    state, action: the slots real in any episode; next_state: actions are next states; timed: it is kept what timestamps
+    say.
+    """
 
     state: frozenset[int]
     action: frozenset[int]
     next_state: bool
     cameras: tuple[str, ...]
     episodes: int
+    timed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

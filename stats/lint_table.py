@@ -14,13 +14,14 @@ from stats.lint_images import IMAGES
 from stats.lint_motion import MOTION
 from stats.lint_rotation import ROTATION
 from stats.lint_rotation_order import ORDER
+from stats.lint_timestamps import TIMESTAMPS
 from stats.lint_values import VALUES
 from stats.lint_velocity import VELOCITY
 from stats.lint_words import WORDS
 
 CHECKS: dict[str, Check] = {
     check.name: check
-    for check in (*VALUES, *GRIPPER, *ROTATION, *ORDER, *VELOCITY, *MOTION, *WORDS, *DUPLICATES, *IMAGES)
+    for check in (*VALUES, *GRIPPER, *ROTATION, *ORDER, *VELOCITY, *TIMESTAMPS, *MOTION, *WORDS, *DUPLICATES, *IMAGES)
 }
 """Every check by name, in the order they are reported in."""
 

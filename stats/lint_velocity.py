@@ -2,7 +2,7 @@
 
 In each episode, positions p and velocities v of one slot should obey p[t+1] - p[t] = (v[t] + v[t+1]) / 2 / rate. Least
 squares gives the seconds of a step; how well the line fits says whether to believe it.
-In: `Rows`. Out: hits. This is the only sign of the true rate that a store has: it keeps no timestamps.
+In: `Rows`. Out: hits. Where a source has no timestamps (`lint_timestamps`) this is the only sign of the true rate.
 """
 
 from collections.abc import Iterator

@@ -348,7 +348,7 @@ def test_a_gripper_is_scaled_by_what_its_range_and_name_say(column, polarity, un
     rate=st.sampled_from([5, 10, 15, 30, 50, 200]), unit=st.sampled_from([1.0, 1e3, 1e6, 1e9]), start=st.floats(0, 1e3)
 )
 def test_a_clock_gives_the_rate_in_whatever_unit_it_counts(rate, unit, start):
-    measured, _ = draft_signs.clock([(start + np.arange(40) / rate)[:, None] * unit])
+    measured, *_ = draft_signs.clock([(start + np.arange(40) / rate)[:, None] * unit])
     assert math.isclose(measured, rate, rel_tol=1e-6)
 
 

@@ -1,7 +1,7 @@
 """Lint: every check of the table finds what it is for, there and nowhere else; clean data yields nothing."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from converters.demo_data import write_demo_data
 from converters.plan import Request
 from converters.run import convert_dataset
 from converters.spec import load_spec
+from rdt_data.clock import Clock, measure
 from rdt_data.episode import CameraFormat, Episode
 from rdt_data.errors import RdtError
 from rdt_data.images import encode_png
@@ -43,6 +44,7 @@ class Made:
     action: np.ndarray | None = None
     mask: np.ndarray | None = None  # (T, 128), where it differs from step to step
     frames: dict[str, list[bytes]] = field(default_factory=dict)
+    clock: Clock = field(default_factory=lambda: measure(np.arange(STEPS) / HZ, "s"))
 
 
 def put_rotation(state: np.ndarray, matrices: np.ndarray) -> None:
@@ -103,6 +105,10 @@ MASK = np.isin(np.arange(128), [*JOINTS, *JOINT_VEL, GRIPPER, *POS, *LIN_VEL, *R
 
 
 def stored(made: Made, number: int, mode: str) -> Episode:
+    return replace(vectors_of(made, number, mode), clock=made.clock)
+
+
+def vectors_of(made: Made, number: int, mode: str) -> Episode:
     action, mask = made.action, MASK
     if made.mask is not None:
         both = [made.state, np.concatenate([made.state[1:], made.state[-1:]])]
@@ -248,6 +254,25 @@ def constant_joint(made: list[Made]) -> None:
         one.state[:, JOINTS[5]], one.state[:, JOINT_VEL[5]] = 0.3, 0
 
 
+def tick(number: int, change: Callable[[np.ndarray], Any]) -> Callable[[list[Made]], None]:
+    """Change the times of one episode."""
+
+    def act(made: list[Made]) -> None:
+        times = np.arange(STEPS) / HZ
+        changed = change(times)
+        made[number].clock = measure(times if changed is None else changed, "s")
+
+    return act
+
+
+def lose_steps(times: np.ndarray) -> None:
+    times[18:] += 0.35
+
+
+def set_back(times: np.ndarray) -> None:
+    times[30:] -= 1.0
+
+
 CLOSED = [{"from": "observation/gripper_closed", "cols": [0, 1], "unit": 1, "to": "right_gripper_open"}]
 CAMERA = ("exterior",)
 
@@ -273,6 +298,9 @@ BROKEN = {
     "rotation_order": Broken(misread_quaternions, (None, None, "right_eef_ortho6d")),
     "velocity_rate": Broken(every_second_step, (5, None, "right_arm_joint_vel")),
     "velocity_sign": Broken(in_state(1, slice(None), JOINT_VEL[3], lambda x: -x), (1, None, "right_arm_joint_3_vel")),
+    "timestamp_rate": Broken(tick(1, lambda times: times / 1.2), (1, None, None)),
+    "timestamp_gap": Broken(tick(4, lose_steps), (4, 17, None)),
+    "timestamp_order": Broken(tick(2, set_back), (2, 30, None)),
     "next_state": Broken(wrong_action, (2, 11, "action right_arm_joint_0_pos")),
     "jump": Broken(in_state(4, 15, JOINTS[1], lambda x: x + 3), (4, 14, "right_arm_joint_1_pos")),
     "idle_head": Broken(wait(0, at_end=False), (0, 0, None)),

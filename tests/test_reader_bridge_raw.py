@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from converters import catalog
+from converters.clock import ClockReader
 from converters.fields import action_of, read_fields
 from converters.instruction import instruction_of
 from converters.op_chain import parse_op, run
@@ -88,6 +89,7 @@ def test_an_episode_has_as_many_steps_as_actions(trajectory):
     ]
     np.testing.assert_array_equal(raw.array("obs_dict/full_state"), STATE[:-1])
     np.testing.assert_array_equal(raw.array("obs_dict/time_stamp"), np.arange(STEPS))
+    assert ClockReader(catalog.get("bridgev2"))(raw).measured_hz == 1
     np.testing.assert_array_equal(raw.array("policy_out/actions"), ACTIONS)
     assert raw.scalar("obs_dict/env_done") is False
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from converters import catalog
+from converters.clock import ClockReader
 from converters.convert import convert_episode
 from converters.fields import keep, read_fields
 from converters.instruction import instruction_of
@@ -120,6 +121,7 @@ def test_a_camera_has_its_own_times_and_values(tmp_path):
     assert second.array("joint")[:, 0].tolist() == [2, 3, 4]
     assert second.array("timestamp").tolist() == [15, 25, 35]
     assert (len(first), len(second)) == (2, 3)
+    assert [ClockReader(SPEC)(one).measured_hz for one in (first, second)] == [100, 100]
 
 
 def test_values_belong_to_the_time_they_name_whatever_their_order(scene):

@@ -53,6 +53,7 @@ def test_it_is_a_schema_of_its_draft():
     [
         (DatasetSpec, SCHEMA),
         (spec_model.FieldSpec, SCHEMA["$defs"]["field"]),
+        (spec_model.Timestamps, SCHEMA["$defs"]["timestamps"]),
         (spec_model.Camera, SCHEMA["$defs"]["camera"]),
         (spec_model.Instruction, SCHEMA["$defs"]["instruction"]),
         (spec_model.KeepRule, SCHEMA["$defs"]["keep_if"]),
@@ -73,6 +74,7 @@ def test_every_spec_is_accepted(file: Path):
 
 TYPOS = [
     ("title:", "titel:"), ("reader: rlds", "reader: rdls"), ("control_hz: 10", "control_hz: 0"),
+    ("control_hz: 10", "control_hz: 10\ntimestamps: {from: t, unit: min}"), ("control_hz: 10", "control_hz: 10\ntimestamps: {unit: s}"),
     ("control_hz: 10", "control_hz: '10'"), ("exterior: image", "exteriour: image"), ("{from: words}", "{form: words}"),
     ("{from: words}", "{}"), ("{from: words}", "words"), ("{from: words}", "{from: words, clean: rtd}"),
     ("unit: m,", "unit: metre,"), ("unit: m,", ""), ("scale: 2", "scael: 2"), ("scale: 2", "scale: 0"),

@@ -5,12 +5,16 @@ In: `Seen`. Out: warnings with both numbers.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from converters.checks.seen import FieldSeen, Finding, Seen, warning
 from converters.drafts import signs
 from converters.drafts.signs import Array, joined
+from converters.spec_model import Timestamps
+from rdt_data.clock import TICKS, measure
 from rdt_data.layout import GROUPS
 
 RATE_OFF = 1.4
@@ -94,8 +98,33 @@ def _polarity(seen: Seen, group: tuple[int, ...]) -> Iterator[Finding]:
 
 def _clock(seen: Seen) -> Iterator[Finding]:
     for key, arrays in seen.clocks.items():
-        found = signs.clock(arrays)
-        if found is not None and not 0.9 < found[0] / seen.spec.control_hz < 1.1:
-            text = f"{key} runs at {found[0]:.4g} Hz ({found[1]}), the spec says {seen.spec.control_hz:g} Hz"
+        if seen.spec.timestamps is not None:
+            yield from _named_clock(seen.spec.timestamps, arrays, seen.spec.control_hz)
+            return
+        found = signs.clock([times.astype(np.float64) for times in arrays])
+        if found is not None and not _agree(found[0], seen.spec.control_hz):
+            text = f"{key} runs at {found[0]:.4g} Hz ({found[2]}), the spec says {seen.spec.control_hz:g} Hz"
             yield warning("control_hz", text, f"write control_hz: {signs.usual(found[0], 0.02):g}")
             return
+
+
+def _named_clock(named: Timestamps, arrays: list[npt.NDArray[Any]], hz: float) -> Iterator[Finding]:
+    """The timestamps that the spec names, taken as it says. arrays: (T, 1) of each episode."""
+    clocks = [measure(times[:, 0], named.unit) for times in arrays]
+    if faults := sum(clock.clock_faults for clock in clocks):
+        steps = sum(map(len, arrays))
+        text = f"{faults} of {steps} times of {named.from_} are not finite or not later than the one before"
+        yield warning("timestamps", text, "check the key; if it is right, `rdt-data lint` will list these episodes")
+    rates = [clock.measured_hz for clock in clocks if np.isfinite(clock.measured_hz)]
+    if not rates or _agree(rate := float(np.median(rates)), hz):
+        return
+    text = f"{named.from_} runs at {rate:.4g} Hz when it is in {named.unit}, the spec says {hz:g} Hz"
+    for unit, ticks in TICKS.items():
+        if _agree(rate * ticks / TICKS[named.unit], hz):
+            yield warning("timestamps", text, f"write unit: {unit}")
+            return
+    yield warning("control_hz", text, f"write control_hz: {signs.usual(rate, 0.02):g}, or correct `timestamps`")
+
+
+def _agree(rate: float, hz: float) -> bool:
+    return 0.9 < rate / hz < 1.1

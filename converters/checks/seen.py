@@ -6,7 +6,7 @@ value are left out of both its arrays.
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -62,11 +62,11 @@ class FieldSeen:
 
 @dataclass(slots=True)
 class Seen:
-    """All fields of a spec over the episodes, and the times of steps where there are any."""
+    """All fields of a spec over the episodes. clocks: key -> times of steps, as the spec names them, else all."""
 
     spec: DatasetSpec
     fields: list[FieldSeen]
-    clocks: dict[str, list[Array]] = dataclasses.field(default_factory=dict)
+    clocks: dict[str, list[npt.NDArray[Any]]] = dataclasses.field(default_factory=dict)
 
     def add(self, raw: RawEpisode) -> None:
         """Add one episode, which the spec fits. Raises SourceError when its recorded commands do not."""
@@ -82,8 +82,11 @@ class Seen:
         for one, columns, results in read:
             one.raw.append(columns)
             one.results.append(results)
-        for key in sorted(key for key in keys if kind_of(key) == "clock"):
-            self._add_clock(raw, key)
+        named = self.spec.timestamps
+        clocks = sorted(key for key in keys if kind_of(key) == "clock") if named is None else [named.from_]
+        for key in clocks:
+            if key in keys:
+                self._add_clock(raw, key)
 
     def _add_clock(self, raw: RawEpisode, key: str) -> None:
         try:
@@ -91,7 +94,7 @@ class Seen:
         except SourceError:
             return  # a text, or one value for the episode: no clock
         if times.dtype.kind in "iuf" and times.size == len(raw):
-            self.clocks.setdefault(key, []).append(times.reshape(-1, 1).astype(np.float64))
+            self.clocks.setdefault(key, []).append(times.reshape(-1, 1))
 
 
 def see(spec: DatasetSpec) -> Seen:

@@ -18,6 +18,17 @@ from converters.drafts.signs import Array, Sign
 from converters.drafts.words import Role, column_role, kind_of, role_of, says_velocity, side_of
 
 
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """The time of each step. optional: not every episode has it; rate: Hz."""
+
+    key: str
+    unit: str
+    optional: bool
+    rate: float
+    why: str
+
+
 @dataclass(slots=True)
 class Guesses:
     """state, commands: the fields of a spec; unread: value -> why no field uses it, or which of its columns."""
@@ -26,6 +37,7 @@ class Guesses:
     commands: list[Run] = field(default_factory=list)
     unread: dict[str, str] = field(default_factory=dict)
     rate: tuple[float | None, str] = (None, "")
+    timestamps: Timed | None = None
 
 
 def guess(sample: Sample) -> Guesses:
@@ -45,7 +57,8 @@ def guess(sample: Sample) -> Guesses:
     matched, rates = _velocities(runs, velocities, sample)
     found.state = _without_overlap([*_with_turning(runs, velocities, sample), *matched], found)
     found.commands = _without_overlap(commands_of(found.state, actions, sample), found)
-    found.rate = _rate(sample, rates)
+    found.timestamps = _timestamps(sample)
+    found.rate = _rate(found.timestamps, rates)
     _note_unread(sample, found)
     return found
 
@@ -173,11 +186,19 @@ def _without_overlap(runs: list[Run], found: Guesses) -> list[Run]:
     return kept
 
 
-def _rate(sample: Sample, rates: list[tuple[float, float, str]]) -> tuple[float | None, str]:
-    """Steps a second: from a clock, else from velocities."""
+def _timestamps(sample: Sample) -> Timed | None:
+    """The first value that is called a clock and runs like one."""
     for values in sample.values.values():
         if kind_of(values.key) == "clock" and values.width == 1 and (read := signs.clock(values.arrays)) is not None:
-            return signs.usual(read[0], 0.02), f"{values.key}: {read[1]}"
+            rate, unit, why = read
+            return Timed(values.key, unit, len(values.arrays) < sample.looked_at, rate, why)
+    return None
+
+
+def _rate(timed: Timed | None, rates: list[tuple[float, float, str]]) -> tuple[float | None, str]:
+    """Steps a second: from a clock, else from velocities."""
+    if timed is not None:
+        return signs.usual(timed.rate, 0.02), f"{timed.key}: {timed.why}"
     sure = [(rate, fit, what) for rate, fit, what in rates if fit > signs.AGREES]
     if sure:
         middle = float(np.median([rate for rate, _, _ in sure]))

@@ -125,19 +125,19 @@ def followed(state: Episodes, command: Episodes) -> float:
     return float(np.sqrt((error**2).mean(axis=0)).mean()) / spread if spread > 1e-6 and len(error) else np.inf
 
 
-def clock(x: Episodes) -> tuple[float, str] | None:
-    """(rate in Hz, evidence) of a column of times; None when it does not run evenly forward."""
+def clock(x: Episodes) -> tuple[float, str, str] | None:
+    """(rate in Hz, unit as a spec has it, evidence) of a column of times; None when it does not run evenly forward."""
     steps = joined([np.diff(a, axis=0) for a in x])[:, 0]
     if len(steps) < 2 or steps.min() <= 0:
         return None
     middle = float(np.median(steps))
     unit, per_second = next(
         (name, size)
-        for name, size, least in (("ns", 1e9, 2e5), ("µs", 1e6, 5e2), ("ms", 1e3, 0.9), ("s", 1.0, 0.0))
+        for name, size, least in (("ns", 1e9, 2e5), ("us", 1e6, 5e2), ("ms", 1e3, 0.9), ("s", 1.0, 0.0))
         if middle > least
     )
     rate = per_second / middle
-    return rate, f"{middle:.6g} {unit} from step to step"
+    return rate, unit, f"{middle:.6g} {unit} from step to step"
 
 
 def usual(rate: float, tolerance: float) -> float:

@@ -51,6 +51,9 @@ def _rate(found: Guesses) -> Iterator[str]:
     rate, why = found.rate
     yield from _comment(why)
     yield 'control_hz: "?"  # ? steps a second' if rate is None else f"control_hz: {rate:g}"
+    if (timed := found.timestamps) is not None:
+        said = f", unit: {timed.unit}" + (", optional: true" if timed.optional else "")
+        yield f"timestamps: {{from: {_scalar(timed.key)}{said}}}  # lint compares control_hz with them"
 
 
 def _cameras(sample: Sample) -> Iterator[str]:

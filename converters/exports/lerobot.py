@@ -8,7 +8,7 @@ The layout is that of `lerobot/datasets` of the package, versions 0.4 to 0.6.
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -77,6 +77,7 @@ class LeRobotWriter:
             "rdt/id": episode.id,
             "rdt/source": episode.source,
             "rdt/instruction_raw": episode.instruction_raw,
+            **{f"rdt/{name}": value for name, value in asdict(episode.clock).items()},
         }
         if self.split is not None:
             row["rdt/split"] = self.split.side(episode)

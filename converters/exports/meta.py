@@ -7,9 +7,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from converters.exports.features import Features
 from converters.exports.files import DATA_MEGABYTES, DATA_PATH, FILES_PER_CHUNK, VIDEO_MEGABYTES, VIDEO_PATH
 from converters.exports.stats import NAMES
+from rdt_data.clock import COLUMNS
 from rdt_data.parquet_write import Column, ParquetFile
 
 VERSION = "v3.0"
@@ -24,6 +27,7 @@ _EPISODE = (
     Column("dataset_to_index", "int64"),
 )
 _OURS = (Column("rdt/id", "string"), Column("rdt/source", "string"), Column("rdt/instruction_raw", "string"))
+_CLOCK = tuple(Column(f"rdt/{name}", "float64" if kind == np.float64 else "int64") for name, kind in COLUMNS.items())
 _PLACE = (Column("meta/episodes/chunk_index", "int64"), Column("meta/episodes/file_index", "int64"))
 
 
@@ -42,7 +46,7 @@ def episode_columns(features: Features, split: bool) -> list[Column]:
             else Column(f"stats/{key}/{name}", "float64", shape)
             for name in NAMES
         ]
-    return [*columns, *_PLACE, *_OURS, *([Column("rdt/split", "string")] if split else [])]
+    return [*columns, *_PLACE, *_OURS, *_CLOCK, *([Column("rdt/split", "string")] if split else [])]
 
 
 def info(features: Features, robot: str, episodes: int, frames: int, tasks: int) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from typing import Any, Self
 import numpy as np
 
 from converters.exports.survey import VECTORS, RealSlots, Vector, real_slots, slot_names
+from rdt_data.clock import COLUMNS as CLOCK
+from rdt_data.clock import Clock
 from rdt_data.layout import DIM
 from rdt_data.parquet_write import Column, ParquetFile
 from rdt_data.split import read_split
@@ -33,11 +35,15 @@ EPISODE_COLUMNS = (
     Column("length", "int64"),
     Column("first_row", "int64"),
     Column("control_hz", "float32"),
+    *(Column(name, "float64" if kind == np.float64 else "int64") for name, kind in CLOCK.items()),
     Column("state_mask", "bool", (DIM,)),
     Column("action_mask", "bool", (DIM,)),
     Column("cameras", "strings"),
 )
-"""first_row: in vectors.parquet. The masks: the slots that are real in any step, by their index in `layout`."""
+"""first_row: in vectors.parquet. The masks: the slots that are real in any step, by their index in `layout`.
+
+What timestamps say (`rdt_data.clock.Clock`) is null where there are none.
+"""
 
 Progress = Callable[[int, int], None]
 
@@ -124,7 +130,17 @@ def _about(number: int, episode: StoredEpisode, first_row: int) -> dict[str, Any
         "length": [len(episode)],
         "first_row": [first_row],
         "control_hz": [episode.control_hz],
+        **_measured(episode.clock),
         "state_mask": np.atleast_2d(episode.state_mask).any(axis=0, keepdims=True),
         "action_mask": np.atleast_2d(episode.action_mask).any(axis=0, keepdims=True),
         "cameras": cameras,
+    }
+
+
+def _measured(clock: Clock) -> dict[str, Any]:
+    """The rate by the timestamps, as columns of one row; what there is not is masked."""
+    values = {name: getattr(clock, name) for name in CLOCK}
+    return {
+        name: np.ma.MaskedArray([value], mask=[not clock.known or np.isnan(value) or value == -1])
+        for name, value in values.items()
     }

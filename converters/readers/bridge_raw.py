@@ -37,6 +37,8 @@ _LANGUAGE = "language"
 _REMEDY = "copy the trajectory again, or leave it out"
 KEYS_VARY = True
 """See `Reader`: some trajectories have more cameras than others, or no joint positions."""
+TIMESTAMPS = ("obs_dict/time_stamp", "s")
+"""See `Reader`: the recorder writes rospy.get_time(), in seconds."""
 
 
 def find(source: Path) -> list[Path]:

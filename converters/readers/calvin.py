@@ -35,6 +35,7 @@ _KEYS_REMEDY = "all steps of an episode hold the same arrays: copy the file agai
 _DAMAGED = (OSError, ValueError, TypeError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError)
 KEYS_VARY = False
 """See `Reader`: one recorder wrote all steps."""
+TIMESTAMPS = None
 
 
 def find(source: Path) -> list[Path]:

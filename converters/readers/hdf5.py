@@ -37,6 +37,7 @@ _H5PY_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError)  # what 
 _PLUGIN_REMEDY = "its compression needs a plugin: pip install hdf5plugin, set HDF5_PLUGIN_PATH to its plugins folder"
 KEYS_VARY = True
 """See `Reader`: each file has the datasets that its recorder wrote."""
+TIMESTAMPS = None
 
 
 def find(source: Path) -> list[Path]:

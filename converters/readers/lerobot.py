@@ -32,6 +32,8 @@ _DOWNLOAD = "download the dataset again; its meta/ and data/ must belong togethe
 _WORDS = ("task", "robot_type")
 KEYS_VARY = False
 """See `Reader`: info.json declares the features of every episode."""
+TIMESTAMPS = ("timestamp", "s")
+"""See `Reader`: the time of a row within its episode."""
 
 
 def find(source: Path) -> list[Path]:

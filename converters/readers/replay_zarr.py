@@ -38,6 +38,7 @@ _PLUGIN_REMEDY = "pip install -U imagecodecs, built with this codec"
 _DAMAGED = (OSError, ValueError, RuntimeError, KeyError, TypeError, zlib.error, zipfile.BadZipFile)
 KEYS_VARY = False
 """See `Reader`: all episodes are rows of the same arrays."""
+TIMESTAMPS = None
 
 
 def find(source: Path) -> list[Path]:

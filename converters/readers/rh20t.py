@@ -33,6 +33,8 @@ _TEXT = "task_description_english"
 _REMEDY = "copy the file again, or leave the episode out with --on-error quarantine"
 KEYS_VARY = True
 """See `Reader`: a scene may lack a file, and those of people have only cameras."""
+TIMESTAMPS = ("timestamp", "ms")
+"""See `Reader`: the time of a colour frame."""
 
 
 def find(source: Path) -> list[Path]:

@@ -37,6 +37,7 @@ _FORMATS: dict[str, type[TFRecordFile] | type[ArrayRecordFile]] = {
 _STEPS = "steps/"
 KEYS_VARY = False
 """See `Reader`: features.json declares the keys of every episode."""
+TIMESTAMPS = None
 
 
 def find(source: Path) -> list[Path]:

@@ -39,6 +39,7 @@ _NUMBERED = re.compile(r"(set|scene|trial)?[ _-]*\d+", re.IGNORECASE)
 _TRAILING_SET = re.compile(r"[ _-]+set[ _-]*\d+$", re.IGNORECASE)
 KEYS_VARY = True
 """See `Reader`: some trials have a wrist camera."""
+TIMESTAMPS = None
 
 
 def find(source: Path) -> list[Path]:

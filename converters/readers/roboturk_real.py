@@ -30,6 +30,7 @@ _CAMERAS = {f"{camera}_frame": f"{camera}_video_file" for camera in ("front_rgb"
 _DEPTH = 3
 KEYS_VARY = True
 """See `Reader`: a demonstration may lack a camera."""
+TIMESTAMPS = None
 
 
 def find(source: Path) -> list[Path]:
