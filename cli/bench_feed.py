@@ -24,6 +24,9 @@ def feed(
         list[str], typer.Argument(help="Converted datasets; each gets the same share.", metavar="STORE…")
     ],
     seconds: Annotated[float, typer.Option(help="How long to measure.", min=1)] = 30,
+    minutes: Annotated[
+        float | None, typer.Option(help="The same in minutes; 20 shows whether memory grows.", min=0.1)
+    ] = None,
     batch_size: Annotated[int, typer.Option(help="Rows of a batch.", min=1)] = 32,
     image_size: Annotated[int, typer.Option(help="Pixels of a side.", min=1)] = 384,
     history: Annotated[int, typer.Option(help="Frames of each camera in a row.", min=1)] = 2,
@@ -47,7 +50,10 @@ def feed(
     }
     with counting("measuring", "seconds", quiet=as_json) as progress:
         result = bench_feed(
-            Mixture.of(dict.fromkeys(stores, 1.0), least_steps=1), seconds=seconds, settings=settings, progress=progress
+            Mixture.of(dict.fromkeys(stores, 1.0), least_steps=1),
+            seconds=seconds if minutes is None else 60 * minutes,
+            settings=settings,
+            progress=progress,
         )
     if as_json:
         print_json(result)
@@ -67,5 +73,10 @@ def _print(result: "FeedBench") -> None:
         f"{result.copy_ratio:.2f} x a bare copy of it"
     )
     typer.echo(f"{result.arena_gb:.2f} GB of shared memory")
-    for name, row in result.rss_mb.items():
-        typer.echo(f"{name}: {row[0]:,.0f} MB at first, {max(row):,.0f} at most, {row[-1]:,.0f} at last")
+    typer.echo(f"resident memory (private in brackets), after {result.settled_s:.0f} s and at the end:")
+    for grown in result.growth:
+        (rss, rss_last), (private, private_last) = grown.rss_mb, grown.private_mb
+        typer.echo(
+            f"  {grown.process:22} {rss:7,.1f} MB ({private:,.1f}) -> {rss_last:7,.1f} MB ({private_last:,.1f}): "
+            f"{grown.share:+.2%}"
+        )

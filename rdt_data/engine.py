@@ -53,7 +53,7 @@ class Engine:
     ) -> None:
         self.arena, self.filling, self.pool, self.lane, self.buffers = arena, filling, pool, lane, buffers
         self.shape, self.quarantine = shape, quarantine
-        self.supply = Supply(lane, arena.slots, filling)
+        self.supply = Supply(lane, arena.slots, filling, whole=quarantine)
         self.stats = FeedStats()
         self._batches, self._origin, self._left_out = standing.batches, standing.origin, list(standing.left_out)
         self._to_restore = len(standing.opened)

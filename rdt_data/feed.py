@@ -9,6 +9,7 @@ no slot is free. Nothing runs between calls but producers.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -17,6 +18,7 @@ from rdt_data.batch import Batch, Buffers, row_bytes
 from rdt_data.engine import Engine, FeedStats
 from rdt_data.errors import RdtError, unknown
 from rdt_data.feed_actors import Actors
+from rdt_data.feed_files import read_states, write_state
 from rdt_data.feed_sources import OpenMixture, open_mixture
 from rdt_data.feed_state import Lane, Standing, check, from_json, to_json
 from rdt_data.filling import Filling, FillingHere
@@ -47,8 +49,10 @@ class Feed:
     bytes, two blocks for each producer come on top (`arena_bytes`); 0 reads all in order.
     split: the side of each store's rule, None both. epochs: walks over each dataset, None without end. cameras: the
     slots of a batch, None those that any store has. language: embeddings or ids, None embeddings where all stores have
-    them; encoder: which (`language_of`). on_bad: a broken episode stops the feed with an EpisodeError, or is left out
-    from then on. run_steps: windows of a block. timeout_s: after so long with one block a producer is replaced.
+    them; encoder: which (`language_of`). on_bad: a broken episode stops the feed with an EpisodeError when one comes to
+    it, or ("quarantine") no rank gives any sample of it: each reads an episode whole before its first sample, once a
+    run, which costs half as much as decoding it. run_steps: windows of a block. timeout_s: after so long with one
+    block a producer is replaced.
     """
 
     mixture: Mixture
@@ -180,6 +184,14 @@ class Feed:
         if len(self._standing.opened) > self._most:  # less memory than there was: they are opened again in their turn
             self._standing.backlog = self._standing.opened + self._standing.backlog
             self._standing.opened = []
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the state of this rank into the folder of a checkpoint; returns the file. Every rank does."""
+        return write_state(folder, self.state_dict())
+
+    def load(self, folder: str | Path) -> None:
+        """Go on from a folder into which all ranks saved, however many they were. Raises as `load_state_dict` does."""
+        self.load_state_dict(read_states(folder))
 
     def _about(self, *, with_rank: bool) -> dict[str, Any]:
         about: dict[str, Any] = {name: getattr(self, name) for name in ("seed", "split", "epochs", "run_steps")}

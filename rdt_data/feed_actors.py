@@ -49,11 +49,11 @@ class _Hand:
             return error
         return os.getpid()
 
-    def fill(self, slot: int, block: Block) -> tuple[Facts | RdtError, float, Any]:
+    def fill(self, slot: int, block: Block, whole: bool) -> tuple[Facts | RdtError, float, Any]:
         """The result, the seconds, and the bytes of the slot where they must travel."""
         data = np.zeros(self.slot_bytes, np.uint8) if self.address is None else None
         memory = self._slot(slot) if data is None else data.data
-        result, seconds = filled(self.producer, block, self.producer.shape.over(memory))
+        result, seconds = filled(self.producer, block, self.producer.shape.over(memory), whole)
         return result, seconds, data
 
     def _slot(self, number: int) -> memoryview:
@@ -65,6 +65,7 @@ class _Hand:
 class _Task:
     slot: int  # -1: the actor says hello
     block: Block | None
+    whole: bool
     reference: Any
 
 
@@ -114,8 +115,8 @@ class Actors:
     def pids(self) -> list[int]:
         return [actor.pid for actor in self._actors if actor.here and actor.pid]
 
-    def start(self, slot: int, block: Block) -> None:
-        self._give(min(self._actors, key=lambda actor: len(actor.tasks)), slot, block)
+    def start(self, slot: int, block: Block, whole: bool) -> None:
+        self._give(min(self._actors, key=lambda actor: len(actor.tasks)), slot, block, whole)
 
     def finished(self, timeout_s: float) -> list[Outcome]:
         end = time.monotonic() + timeout_s
@@ -147,20 +148,21 @@ class Actors:
     def _begin(self, *, here: bool) -> _Actor:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        options = {"num_cpus": 0, "max_restarts": 0, "max_task_retries": 0}  # as many as asked for, like any worker
+        # no CPUs: as many as asked for, like any worker; no events: Ray keeps 3 kB of each block in memory otherwise
+        options = {"num_cpus": 0, "max_restarts": 0, "max_task_retries": 0, "enable_task_events": False}
         node = self._home if here else self._node()
         there = NodeAffinitySchedulingStrategy(node, soft=False)
         remote = self.ray.remote(**options)(_Hand).options(scheduling_strategy=there)
         arena = self.arena
         handle = remote.remote(self.producer, arena.slots, arena.slot_bytes, arena.address if here else None)
         actor = _Actor(handle, node, here)
-        actor.tasks.append(_Task(-1, None, actor.handle.hello.remote()))
+        actor.tasks.append(_Task(-1, None, False, actor.handle.hello.remote()))
         return actor
 
-    def _give(self, actor: _Actor, slot: int, block: Block) -> None:
+    def _give(self, actor: _Actor, slot: int, block: Block, whole: bool) -> None:
         if not actor.tasks:
             actor.since = time.monotonic()
-        actor.tasks.append(_Task(slot, block, actor.handle.fill.remote(slot, block)))
+        actor.tasks.append(_Task(slot, block, whole, actor.handle.fill.remote(slot, block, whole)))
 
     def _look(self, wait_s: float) -> list[Outcome]:
         """What has finished, and what must be replaced."""
@@ -219,7 +221,7 @@ class Actors:
             if task.block.number == number and self._lost[number] >= _LIVES:
                 failed.append(Outcome(task.slot, _deadly(task.block), 0.0))
             else:
-                self._give(new, task.slot, task.block)
+                self._give(new, task.slot, task.block, task.whole)
         return failed
 
     def _end(self, actor: _Actor) -> None:

@@ -7,12 +7,12 @@ and the producers worked, bytes copied, the memory of every process over time, a
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rdt_data.feed import Feed
+from rdt_data.feed_memory import SETTLED_S, Growth, Memory
 from rdt_data.images import use_one_thread
 from rdt_data.letterbox import write_letterboxed
 from rdt_data.mixture_file import Mixture
@@ -22,13 +22,16 @@ from rdt_data.store import open_dataset
 _FRAMES = 64
 """Frames of each camera a bare loop decodes over and over: more than its caches hold when decoded."""
 
+_LOOKS = 40
+"""At the memory, in a run."""
+
 
 @dataclass
 class FeedBench:
     """What was measured. wait_share, busy_share: of the seconds, for one producer; copy_ratio: to `memcpy_s`.
 
     frame_ratio: of the feed's frames per second to those of the bare loop with as many processes. rss_mb: process ->
-    megabytes at equal distances in time; growth: largest of (last / first - 1) over processes.
+    resident megabytes at equal distances in time; growth: of each, from `settled_s` seconds on to the end.
     """
 
     seconds: float = 0.0
@@ -45,7 +48,8 @@ class FeedBench:
     frame_ratio: float = 0.0
     replaced_producers: int = 0
     rss_mb: dict[str, list[float]] = field(default_factory=dict)
-    growth: float = 0.0
+    settled_s: float = 0.0
+    growth: list[Growth] = field(default_factory=list)
 
 
 def bench_feed(
@@ -71,15 +75,17 @@ def _run(feed: Feed, seconds: float, workers: int, result: FeedBench, progress: 
     next(feed)  # producers have begun
     begun, start = asdict(feed.stats), time.perf_counter()
     bare_copy = _Copy(feed.batch_size * feed.row_bytes)
-    looks = 0
+    memory = Memory()
     while (now := time.perf_counter() - start) < seconds:
         next(feed)
-        if now >= looks * seconds / 20:
-            _look(feed, result.rss_mb)
+        if now >= len(memory.looks) * seconds / _LOOKS:
+            memory.look(feed, now)
             bare_copy()
-            looks += 1
             progress(int(now), int(seconds))
     result.seconds = time.perf_counter() - start
+    memory.look(feed, result.seconds)
+    result.settled_s = min(SETTLED_S, seconds / 10)
+    result.rss_mb, result.growth = memory.rss_mb, memory.growth(result.settled_s)
     result.memcpy_s = float(np.median(bare_copy.seconds))
     stats = feed.stats
     samples, batches = stats.samples - begun["samples"], stats.batches - begun["batches"]
@@ -90,17 +96,6 @@ def _run(feed: Feed, seconds: float, workers: int, result: FeedBench, progress: 
     result.bytes_per_sample = (stats.copied_bytes - begun["copied_bytes"]) / samples
     result.copy_s = (stats.copied_s - begun["copied_s"]) / batches
     result.arena_gb, result.replaced_producers = feed.arena_bytes / 1e9, stats.replaced_producers
-    result.growth = max((row[-1] / row[0] - 1 for row in result.rss_mb.values()), default=0.0)
-
-
-def _look(feed: Feed, rss_mb: dict[str, list[float]]) -> None:
-    names = {"trainer": "self"} | {f"producer {pid}": str(pid) for pid in feed.pids}
-    for name, pid in names.items():
-        try:
-            pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-        except (FileNotFoundError, ProcessLookupError):  # it has just died
-            continue
-        rss_mb.setdefault(name, []).append(pages * 4096 / 1e6)
 
 
 class _Copy:

@@ -94,6 +94,11 @@ def check(states: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> None
                 f"the state has version {state.get('version')}, this program reads {VERSION}",
                 remedy="go on with the version of rdt-data that saved it",
             )
+        if state["parts"] != states[0]["parts"]:
+            raise RdtError(
+                f"ranks {states[0]['rank']} and {state['rank']} did not read the same parts of their stores",
+                remedy="begin a new run: they began while a store was growing, and drew from different orders",
+            )
         for name, here in about.items():
             if state[name] != here:
                 raise RdtError(

@@ -12,7 +12,7 @@ import numpy as np
 
 from rdt_data.episode import BoolArray, FloatArray
 from rdt_data.errors import RdtError, SourceError, StoreError
-from rdt_data.images import ImageError
+from rdt_data.images import ImageError, decode
 from rdt_data.index import IntArray
 from rdt_data.language import Embedding, Language, language_of, wordings
 from rdt_data.letterbox import BACKGROUND, write_letterboxed
@@ -54,14 +54,16 @@ class Producer:
     _stores: dict[str, Dataset] = field(default_factory=dict)
     _languages: dict[str, Language] = field(default_factory=dict)
 
-    def fill(self, block: Block, slot: Slot) -> Facts:
-        """Write every array of the slot that belongs to the block.
+    def fill(self, block: Block, slot: Slot, *, whole: bool = False) -> Facts:
+        """Write every array of the slot that belongs to the block. whole: read its whole episode first.
 
         Raises EpisodeError when the episode is broken, StoreError when its store cannot be read.
         """
         store = self._store(block.dataset)
         try:
             episode = store[block.episode]
+            if whole:
+                self._read_whole(block, episode)
             self._fill_rows(block, episode, slot)
             frames = self._fill_images(block, episode, slot)
             return Facts(frames, episode.control_hz, *self._words(block, episode))
@@ -82,6 +84,30 @@ class Producer:
             self._stores[name] = open_dataset(self.urls[name])
             self._stores[name].tables_kept = TABLES_KEPT
         return self._stores[name]
+
+    def _read_whole(self, block: Block, episode: StoredEpisode) -> None:
+        """Read all that any block of this episode holds, and fail where one of them would.
+
+        JPEGs are decoded at 1/8: every bit of them is read, which is where a broken one fails, but few pixels are made.
+        """
+        cameras = [name for name in self.shape.cameras if name in episode.cameras]
+        for start in range(0, len(episode), self.shape.rows):
+            stop = min(start + self.shape.rows, len(episode))
+            for vectors in ("state", "action"):
+                episode.rows(vectors, start, stop)
+            for name in cameras:
+                for step, data in enumerate(episode.images(name).encoded_run(start, stop), start):
+                    try:
+                        decode(data, least=1)
+                    except ImageError as error:
+                        raise self._broken_frame(block, name, step, error) from error
+        if self.embedded:
+            language = self._language(block.dataset)
+            for text in language.wordings(episode):
+                language.embedding(text)
+
+    def _broken_frame(self, block: Block, camera: str, step: int, error: ImageError) -> EpisodeError:
+        return _broken(self._store(block.dataset), block, error.problem, f"{camera}, step {step}")
 
     def _fill_rows(self, block: Block, episode: StoredEpisode, slot: Slot) -> None:
         rows = len(block)
@@ -110,17 +136,20 @@ class Producer:
                 try:
                     write_letterboxed(encoded[step - first], shape, images[at], swapped=frames.swapped)
                 except ImageError as error:
-                    raise _broken(self._store(block.dataset), block, error.problem, f"{name}, step {step}") from error
+                    raise self._broken_frame(block, name, int(step), error) from error
         return int(real.sum()) * sum(name in episode.cameras for name in self.shape.cameras)
 
     def _words(self, block: Block, episode: StoredEpisode) -> tuple[str, Embedding | None]:
         if not self.embedded:
             return _one_of(wordings(episode) or ("",), self.seed, block), None
-        if block.dataset not in self._languages:
-            self._languages[block.dataset] = language_of(self._store(block.dataset), self.encoder)
-        language = self._languages[block.dataset]
+        language = self._language(block.dataset)
         text = _one_of(language.wordings(episode), self.seed, block)
         return text, language.embedding(text)
+
+    def _language(self, name: str) -> Language:
+        if name not in self._languages:
+            self._languages[name] = language_of(self._store(name), self.encoder)
+        return self._languages[name]
 
 
 def _one_of(texts: tuple[str, ...], seed: int, block: Block) -> str:

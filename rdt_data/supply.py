@@ -2,6 +2,8 @@
 
 In: an order of blocks, slots that are free, whoever fills them. Out: one filled block after the other, whatever order
 they are finished in. Every free slot is given away at once, so the fillers are never short of work while one is free.
+Where broken episodes are left out, the first block of each episode is given away with the order to read the whole
+episode; blocks are taken in order, so that a broken episode is known before any sample of it is taken.
 """
 
 import time
@@ -29,15 +31,19 @@ class Supplied:
 
 
 class Supply:
-    """blocks: in order. slots: how many there are. Whoever took a block gives its slot back with `release`."""
+    """blocks: in order. slots: how many there are. Whoever took a block gives its slot back with `release`.
 
-    def __init__(self, blocks: Iterator[Rest], slots: int, filling: Filling) -> None:
-        self.blocks, self.filling = blocks, filling
+    whole: read an episode whole before its first block.
+    """
+
+    def __init__(self, blocks: Iterator[Rest], slots: int, filling: Filling, whole: bool) -> None:
+        self.blocks, self.filling, self.whole = blocks, filling, whole
         self.waited_s = self.busy_s = 0.0
         self.frames = 0
         self.ahead: deque[Supplied] = deque()
         self._free = list(range(slots))[::-1]
         self._given: dict[int, Supplied] = {}
+        self._seen: dict[str, set[int]] = {}
 
     def first(self) -> Supplied | None:
         """The next block, once it has come back; it stays the next one until `take`. None: there are no more."""
@@ -66,7 +72,15 @@ class Supply:
             entry = Supplied(*rest, self._free.pop())
             self._given[entry.slot] = entry
             self.ahead.append(entry)
-            self.filling.start(entry.slot, entry.block)
+            self.filling.start(entry.slot, entry.block, self.whole and self._is_first(entry.block))
+
+    def _is_first(self, block: Block) -> bool:
+        """Whether no block of its episode has come before."""
+        seen = self._seen.setdefault(block.dataset, set())
+        if block.episode in seen:
+            return False
+        seen.add(block.episode)
+        return True
 
     def _sort_in(self, outcomes: list[Outcome]) -> None:
         for outcome in outcomes:
