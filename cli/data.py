@@ -21,6 +21,7 @@ from cli.spec import app as spec_app
 from cli.split import split
 from cli.stats import stats
 from cli.verify import verify
+from cli.view import view
 
 app = typer.Typer(
     help="Turn robot episodes of any format into one unified Zarr layout.",
@@ -34,6 +35,7 @@ app.command()(inspect)
 app.command()(lint)
 app.command()(verify)
 app.command()(report)
+app.command()(view)
 app.command()(stats)
 app.command()(export)
 app.command()(merge)

@@ -46,6 +46,7 @@ OWNERS = {
     "google_crc32c": {"rdt_data/shards.py", "converters/readers/tfrecord.py"},
     "array_record": {"converters/readers/arrayrecord.py"},
     "simplejpeg": {"rdt_data/images.py"},
+    "rerun": {"stats/view_rerun.py"},
     "tensorflow_datasets": set(),  # its tf.train.Example is loaded by file location: converters/readers/tfrecord.py
     "tensorflow": set(),
     "pickle": set(),

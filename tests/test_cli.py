@@ -44,7 +44,7 @@ def test_a_command_says_what_it_does_and_what_each_option_is(path):
         assert getattr(param, "help", None), f"{path}: {param.name} has no help"
 
 
-DOCUMENTS = {"rdt-data spec new", "rdt-data spec schema", "rdt-data report", "rdt-data demo-t5"}
+DOCUMENTS = {"rdt-data spec new", "rdt-data spec schema", "rdt-data report", "rdt-data view", "rdt-data demo-t5"}
 """What they print or write is a document by itself."""
 
 
