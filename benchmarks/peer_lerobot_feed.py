@@ -4,17 +4,15 @@
     python peer_lerobot_feed.py read OUT SECONDS [--workers 2] [--backend pyav]     prints samples per second
 
 Its defaults decide how videos are encoded. A sample has two frames of the camera, the state and 64 actions; frames come
-as LeRobot gives them, 480x640 float32: nothing is resized, which is in its favour. Indices are drawn without end, so
-that no epoch of this small dataset ends while the clock runs.
+as LeRobot gives them, 480x640 float32: nothing is resized, which is in its favour.
 """
 
 import argparse
-import time
 from pathlib import Path
 
 import numpy as np
-import torch
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
+from loader_rate import BATCH, loader_rate
 from PIL import Image
 
 CAMERA, FPS, WIDTH = "observation.images.exterior", 25, 20
@@ -40,18 +38,12 @@ def write(frames: Path, out: Path) -> None:
 def read(out: Path, seconds: float, workers: int, backend: str) -> float:
     times = {CAMERA: [-1 / FPS, 0.0], "observation.state": [0.0], "action": [n / FPS for n in range(64)]}
     dataset = LeRobotDataset("bench/feed", root=out, delta_timestamps=times, video_backend=backend)
-    endless = torch.utils.data.RandomSampler(dataset, replacement=True, num_samples=10**7)
-    loader = torch.utils.data.DataLoader(dataset, batch_size=32, sampler=endless, num_workers=workers)
-    count, start = -4, 0.0  # begins with the first batches: they were made before
-    for batch in loader:
-        count += 1
-        if count == 0:
-            start = time.perf_counter()
-        elif count > 0 and time.perf_counter() - start > seconds:
-            assert batch[CAMERA].shape == (32, 2, 3, 480, 640)
-            assert batch["action"].shape == (32, 64, WIDTH)
-            break
-    return 32 * count / (time.perf_counter() - start)
+    return loader_rate(dataset, seconds, workers, check)
+
+
+def check(batch: dict) -> None:
+    assert batch[CAMERA].shape == (BATCH, 2, 3, 480, 640)
+    assert batch["action"].shape == (BATCH, 64, WIDTH)
 
 
 def main() -> None:

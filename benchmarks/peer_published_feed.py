@@ -8,8 +8,7 @@ is done here: read a chunk's bits twice and write them once, each under a lock o
 JSON and NPZ under theirs; hide conditions at random; make six frames square, shrink them to 384 with Pillow's bicubic
 filter, normalise them to float32; stack batches in worker processes. In its favour: no augmentation, no tokens, no
 embedding files, float32 where it computes in float64, and its producers cost nothing: a process sets all bits back
-twice a second, so that a sample that was read is "new" again. Indices are drawn without end, so that no epoch of this
-small buffer ends while the clock runs.
+twice a second, so that a sample that was read is "new" again.
 """
 
 import argparse
@@ -25,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from loader_rate import BATCH, loader_rate
 from PIL import Image
 
 SIZE, GREY = 384, 127
@@ -104,7 +104,7 @@ def _sample(episode: Any, step: int) -> dict[str, np.ndarray]:
     }
 
 
-class Buffer(torch.utils.data.Dataset):  # type: ignore[type-arg]
+class Buffer(torch.utils.data.Dataset):
     """Samples of a buffer, each drawn from the chunk that its index begins in, or the next with any that is new."""
 
     def __init__(self, folder: Path) -> None:
@@ -178,20 +178,13 @@ def read(folder: Path, seconds: float, workers: int) -> float:
     buffer, over = Buffer(folder), Event()
     producer = Process(target=refresh, args=(folder, buffer.chunk_size, over), daemon=True)
     producer.start()
-    endless = torch.utils.data.RandomSampler(buffer, replacement=True, num_samples=10**7)
-    loader = torch.utils.data.DataLoader(
-        buffer, batch_size=32, sampler=endless, num_workers=workers, collate_fn=together
-    )
-    count, start = -4, 0.0  # begins with the first batches: they were made before
-    for batch in loader:
-        count += 1
-        if count == 0:
-            start = time.perf_counter()
-        elif count > 0 and time.perf_counter() - start > seconds:
-            assert batch["images"].shape == (32, 6, 3, SIZE, SIZE)
-            break
+    rate = loader_rate(buffer, seconds, workers, check, together)
     over.set()
-    return 32 * count / (time.perf_counter() - start)
+    return rate
+
+
+def check(batch: dict[str, Any]) -> None:
+    assert batch["images"].shape == (BATCH, 6, 3, SIZE, SIZE)
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ themselves are not kept.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -42,8 +42,8 @@ class Clock:
         return np.array_equal(astuple(self), astuple(other), equal_nan=True)
 
 
-COLUMNS: Mapping[str, npt.DTypeLike] = {
-    field.name: np.dtype(np.float64 if field.type is float else np.int64) for field in fields(Clock)
+COLUMNS: Mapping[str, Literal["float64", "int64"]] = {
+    field.name: "float64" if field.type is float else "int64" for field in fields(Clock)
 }
 """The arrays that a store keeps, episodes/<name>, and their types."""
 
@@ -81,7 +81,7 @@ def columns_of(clocks: Sequence[Clock]) -> dict[str, npt.NDArray[Any]]:
 
 
 def measured_words(clocks: Iterable[Clock]) -> str:
-    """ ", measured 9.9 to 10.1 Hz", to stand behind a stated rate; "" without timestamps."""
+    """ ", by the timestamps 9.9 to 10.1 Hz", to stand behind a stated rate; "" without timestamps."""
     rates = [clock.measured_hz for clock in clocks if np.isfinite(clock.measured_hz)]
     if not rates:
         return ""

@@ -21,6 +21,7 @@ Codec = Literal["jpeg", "png"]
 DEFAULT_QUALITY = 95
 """JPEG quality where the source holds raw pixels; tensorflow-datasets encodes with the same number."""
 
+_JPEG_MAGIC = b"\xff\xd8"
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"IEND\xaeB`\x82"
 _SOF_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -44,7 +45,7 @@ class Probe:
 
 def probe(data: Encoded) -> Probe:
     """Read the header of a JPEG or PNG and check that its end marker is there. Raises ImageError."""
-    if data[:2] == b"\xff\xd8":
+    if data[:2] == _JPEG_MAGIC:
         _require_end(data, b"\xff\xd9", "JPEG")
         return _probe_jpeg(data)
     if data[:8] == _PNG_MAGIC:
@@ -61,6 +62,11 @@ def probe(data: Encoded) -> Probe:
     )
 
 
+def media_type(data: Encoded) -> str:
+    """How the web names the kind of a stored frame: "image/jpeg" or "image/png"."""
+    return "image/jpeg" if data[:2] == _JPEG_MAGIC else "image/png"
+
+
 def ends_whole(data: Encoded) -> bool:
     """Whether the end marker of a JPEG or PNG is the end of the bytes."""
     return data[-2:] == b"\xff\xd9" or data[-8:] == _PNG_END
@@ -71,7 +77,7 @@ def decode(data: Encoded, *, swapped: bool = False, least: int | None = None) ->
 
     least: pixels; a JPEG may come at 1/2, 1/4 or 1/8 of its size if its longer side has still so many.
     """
-    if data[:2] == b"\xff\xd8":
+    if data[:2] == _JPEG_MAGIC:
         return decode_jpeg(data, swapped=swapped, least=least)
     pixels = decode_png(data)
     return np.ascontiguousarray(pixels[..., ::-1]) if swapped else pixels

@@ -40,6 +40,10 @@ class PartTable:
             self._columns[name] = np.asarray(self.group[f"episodes/{name}"][...])
         return self._columns[name]
 
+    def holds(self, name: str) -> bool:
+        """Whether this part has an array that not every part has."""
+        return f"{name}/zarr.json" in self.group.attrs["files"]
+
     def rows(self, name: str, start: int, stop: int) -> FloatArray:
         """state or action of the part's steps [start, stop), (stop - start, 128) float32."""
         return np.asarray(self.group[name][start:stop], dtype=np.float32)
@@ -49,13 +53,13 @@ class PartTable:
 
         Parts in which no step differs from its episode have no such array of steps.
         """
-        if f"{name}/zarr.json" not in self.group.attrs["files"]:
+        if not self.holds(name):
             return np.asarray(self.column(name)[row], dtype=np.bool_)
         return same_in_all_steps(np.asarray(self.group[name][start:stop], dtype=np.bool_))
 
     def step_masks(self, name: str, start: int, stop: int) -> BoolArray:
         """state_mask or action_mask of the part's steps [start, stop): (128,) when all agree, else (T, 128)."""
-        if f"{name}/zarr.json" in self.group.attrs["files"]:
+        if self.holds(name):
             return same_in_all_steps(np.asarray(self.group[name][start:stop], dtype=np.bool_))
         masks, length = self.column(name), self.column("length").astype(np.int64)
         first, last = np.searchsorted(np.cumsum(length), [start, max(stop - 1, start)], side="right")
@@ -67,11 +71,15 @@ class PartTable:
     @property
     def timed(self) -> bool:
         """Whether it is kept what timestamps say; not in older stores, nor where the source has none."""
-        return "episodes/measured_hz/zarr.json" in self.group.attrs["files"]
+        return self.holds("episodes/measured_hz")
 
     def clock(self, row: int) -> Clock:
         """What the timestamps of an episode say of its rate."""
         return Clock(**{name: self.column(name)[row].item() for name in COLUMNS}) if self.timed else Clock()
+
+    def other_phrasings(self, row: int) -> tuple[str, ...]:
+        """Every further wording of an episode's instruction, cleaned."""
+        return tuple(json.loads(str(self.column("phrasings")[row]))) if self.holds("episodes/phrasings") else ()
 
     def frames(self, slot: str) -> FrameReader:
         """The encoded frames of one camera, all episodes of the part after one another."""
@@ -162,9 +170,7 @@ class StoredEpisode:
     @property
     def phrasings(self) -> tuple[str, ...]:
         """Every wording of the instruction, cleaned, the instruction first."""
-        if "episodes/phrasings/zarr.json" not in self._table.group.attrs["files"]:
-            return (self.instruction,)
-        return (self.instruction, *json.loads(str(self._table.column("phrasings")[self._row])))
+        return (self.instruction, *self._table.other_phrasings(self._row))
 
     def images(self, slot: str) -> "Frames":
         """The frames of one camera; index or slice it to decode. Raises RdtError when there are none."""

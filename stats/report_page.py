@@ -34,7 +34,7 @@ SECTIONS: Sequence[tuple[str, str, Callable[[About], Html]]] = (
 def page(every: Sequence[About], title: str | None = None) -> str:
     """The whole document."""
     heading = title or (every[0].title if len(every) == 1 else f"{len(every)} datasets side by side")
-    style, script = _resource("report.css"), _resource("report.js")
+    style, script = _resource("palette.css") + _resource("report.css"), _resource("report.js")
     head = element(
         "head",
         element("meta", charset="utf-8"),

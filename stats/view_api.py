@@ -15,6 +15,7 @@ from typing import Any, Literal, cast
 from urllib.parse import parse_qsl
 
 from rdt_data.errors import RdtError
+from rdt_data.images import media_type
 from rdt_data.store import Dataset, open_dataset
 from rdt_data.stored import StoredEpisode
 from stats.view_episode import describe_episode, describe_findings, packed_frames, vector_bytes
@@ -26,7 +27,7 @@ MOST_ROWS, MOST_FRAMES = 200, 128
 
 _ASSETS = {
     "/": ("view.html", "text/html; charset=utf-8"),
-    "/view.css": ("view.css", "text/css; charset=utf-8"),
+    **{f"/{name}.css": (f"{name}.css", "text/css; charset=utf-8") for name in ("palette", "view")},
     **{
         f"/{name}.js": (f"{name}.js", "text/javascript; charset=utf-8")
         for name in ("view", "view_curves", "view_dom", "view_episode", "view_list", "view_player")
@@ -192,7 +193,7 @@ def _frame(view: View, given: Query, query: Query) -> Answer:
     if step >= len(episode):
         raise NotServedError(f"there is no step {step}", remedy=f"the episode has {len(episode)} steps, from 0 on")
     data = episode.encoded(camera, step)
-    return Answer(data, "image/jpeg" if data[:2] == b"\xff\xd8" else "image/png")
+    return Answer(data, media_type(data))
 
 
 def _frames(view: View, given: Query, query: Query) -> Answer:

@@ -5,7 +5,6 @@ once, when the index is first asked for: a million episodes take some hundred me
 known here.
 """
 
-import json
 import threading
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -72,11 +71,9 @@ def _fits(row: Row, words: Sequence[str]) -> bool:
 
 def _rows_of(dataset: Dataset, part: int, numbers: "count[int]") -> list[Row]:
     table = dataset.table(part)
-    has_phrasings = "episodes/phrasings/zarr.json" in table.group.attrs["files"]
     ids, instructions, lengths, rates = (
         table.column(name).tolist() for name in ("id", "instruction", "length", "control_hz")
     )
-    others = table.column("phrasings").tolist() if has_phrasings else ["[]"] * len(ids)
     return [
         Row(
             number=next(numbers),
@@ -84,7 +81,7 @@ def _rows_of(dataset: Dataset, part: int, numbers: "count[int]") -> list[Row]:
             instruction=text,
             steps=int(steps),
             seconds=steps / rate if rate > 0 else 0.0,
-            searched="\n".join((name, text, *json.loads(more))).casefold(),
+            searched="\n".join((name, text, *table.other_phrasings(row))).casefold(),
         )
-        for name, text, steps, rate, more in zip(ids, instructions, lengths, rates, others, strict=True)
+        for row, (name, text, steps, rate) in enumerate(zip(ids, instructions, lengths, rates, strict=True))
     ]

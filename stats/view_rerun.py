@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from rdt_data.errors import RdtError
+from rdt_data.images import media_type
 from rdt_data.layout import preferred_name
 from rdt_data.store import Dataset, open_dataset
 from rdt_data.stored import StoredEpisode
@@ -63,9 +64,9 @@ def _rerun() -> Any:
     try:
         import rerun
     except ImportError:
-        raise RdtError("rerun is not installed", remedy="pip install 'rerun-sdk>=0.23'") from None
+        raise RdtError("rerun is not installed", remedy="pip install 'rerun-sdk>=0.41'") from None
     if not hasattr(rerun, "Scalars"):
-        raise RdtError("this rerun is too old", remedy="pip install --upgrade 'rerun-sdk>=0.23'")
+        raise RdtError("this rerun is too old", remedy="pip install --upgrade 'rerun-sdk>=0.41'")
     return rerun
 
 
@@ -106,7 +107,7 @@ def _log_camera(rerun: Any, recording: Any, episode: StoredEpisode, camera: str)
                 recording.log(f"cameras/{camera}", rerun.Image(frames[step]))
             continue
         stored = [bytes(frame) for frame in frames.encoded_run(start, int(steps[-1]) + 1)]
-        kinds = ["image/jpeg" if data[:2] == b"\xff\xd8" else "image/png" for data in stored]
+        kinds = [media_type(data) for data in stored]
         recording.send_columns(
             f"cameras/{camera}",
             indexes=_times(rerun, steps, episode.control_hz),

@@ -362,7 +362,9 @@ def test_every_answer_forbids_what_the_page_does_not_need(served, moving, path):
 def test_all_that_the_page_loads_is_served_and_nothing_from_elsewhere(served, moving):
     _, get = served(moving)
     shipped = {
-        path.name for path in files("stats").iterdir() if path.name.startswith("view") and not path.name.endswith(".py")
+        path.name
+        for path in files("stats").iterdir()
+        if path.name.startswith(("palette", "view")) and not path.name.endswith(".py")
     }
     assert shipped == {name for name, _ in view_api._ASSETS.values()}
     for path, (name, kind) in view_api._ASSETS.items():

@@ -7,8 +7,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from converters.exports.features import Features
 from converters.exports.files import DATA_MEGABYTES, DATA_PATH, FILES_PER_CHUNK, VIDEO_MEGABYTES, VIDEO_PATH
 from converters.exports.stats import NAMES
@@ -27,7 +25,7 @@ _EPISODE = (
     Column("dataset_to_index", "int64"),
 )
 _OURS = (Column("rdt/id", "string"), Column("rdt/source", "string"), Column("rdt/instruction_raw", "string"))
-_CLOCK = tuple(Column(f"rdt/{name}", "float64" if kind == np.float64 else "int64") for name, kind in COLUMNS.items())
+_CLOCK = tuple(Column(f"rdt/{name}", kind) for name, kind in COLUMNS.items())
 _PLACE = (Column("meta/episodes/chunk_index", "int64"), Column("meta/episodes/file_index", "int64"))
 
 

@@ -35,7 +35,7 @@ EPISODE_COLUMNS = (
     Column("length", "int64"),
     Column("first_row", "int64"),
     Column("control_hz", "float32"),
-    *(Column(name, "float64" if kind == np.float64 else "int64") for name, kind in CLOCK.items()),
+    *(Column(name, kind) for name, kind in CLOCK.items()),
     Column("state_mask", "bool", (DIM,)),
     Column("action_mask", "bool", (DIM,)),
     Column("cameras", "strings"),

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 import zarr
-from numcodecs.errors import UnknownCodecError as UnknownFormat2Codec  # type: ignore[import-untyped]
+from numcodecs.errors import UnknownCodecError as UnknownFormat2Codec  # type: ignore[import-untyped]  # it declares no types
 from zarr.errors import BaseZarrError
 from zarr.errors import UnknownCodecError as UnknownFormat3Codec
 from zarr.storage import LocalStore, ZipStore
