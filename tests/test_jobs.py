@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -150,6 +151,10 @@ def test_a_worker_killed_while_it_waits_blocks_nobody():
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "nowhere.invalid:6379", "auto"])
 def test_a_cluster_that_does_not_answer_is_told_at_once(address):
+    if address == "auto" and any(
+        stat.read_text().startswith("gcs_server") for stat in Path("/proc").glob("[0-9]*/comm")
+    ):
+        pytest.skip("another Ray runs on this machine, and would answer")
     began = time.monotonic()
     with pytest.raises(RdtError, match=f"no Ray cluster answers at {address} "), Workers(ray=address) as workers:
         list(workers.map(abs, [1]))
