@@ -1,8 +1,8 @@
 """Weights and configuration as files: found, read, written, uploaded. The owner of safetensors and of the model hub.
 
 In: a directory, a file or a hub id. Out: name -> tensor and the content of config.json. Read are model.safetensors,
-pytorch_model.bin, and what DeepSpeed writes (mp_rank_00_model_states.pt, key `module`); written is safetensors. Files
-of torch are read with `weights_only=True`. Knows nothing of networks.
+pytorch_model.bin, either in shards with an index, and what DeepSpeed writes (mp_rank_00_model_states.pt, key `module`);
+written is safetensors. Files of torch are read with `weights_only=True`. Knows nothing of networks.
 """
 
 import json
@@ -10,6 +10,7 @@ import os
 import tempfile
 import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -24,13 +25,17 @@ CONFIG: Final = "config.json"
 SAFETENSORS: Final = "model.safetensors"
 TORCH: Final = "pytorch_model.bin"
 DEEPSPEED: Final = "mp_rank_00_model_states.pt"
-WEIGHTS: Final = (SAFETENSORS, TORCH, DEEPSPEED, f"pytorch_model/{DEEPSPEED}")
-"""Where weights may lie in a directory, the first that is there is read."""
+INDEX: Final = ".index.json"
+"""Ends the name of a file that says which weights lie in which shards, as transformers' save_pretrained writes it."""
+PUBLISHED: Final = (SAFETENSORS, SAFETENSORS + INDEX, TORCH, TORCH + INDEX)
+"""Where weights may lie on the hub, the first that is there is read."""
+WEIGHTS: Final = (*PUBLISHED, DEEPSPEED, f"pytorch_model/{DEEPSPEED}")
+"""The same for a directory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """The files of one set of weights; config is None where there is no config.json."""
+    """The files of one set of weights, an index where they are in shards; config is None without a config.json."""
 
     weights: Path
     config: Path | None
@@ -46,8 +51,8 @@ class Checkpoint:
         return ModelConfig.from_json(data if isinstance(data, dict) else {}, str(self.config))
 
     def read_weights(self) -> dict[str, Tensor]:
-        """Name -> tensor on the CPU. Raises RdtError when the file cannot be read, or holds more than weights."""
-        return _read_safetensors(self.weights) if self.weights.suffix == ".safetensors" else _read_torch(self.weights)
+        """Name -> tensor on the CPU. Raises RdtError when a file is missing, unreadable, or holds more than weights."""
+        return _read_shards(self.weights) if self.weights.name.endswith(INDEX) else _read_weights(self.weights)
 
 
 def find(source: str | Path, revision: str | None = None) -> Checkpoint:
@@ -104,24 +109,73 @@ def _first(folder: Path, names: tuple[str, ...]) -> Path | None:
 
 
 def _download(repo_id: str, revision: str | None) -> Checkpoint:
+    """One snapshot of the hub's repository in the local cache: config.json, weights or their index, shards."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, HFValidationError
 
     def get(name: str) -> Path:
         return Path(hf_hub_download(repo_id, name, revision=revision))
 
+    what = repo_id
     try:
-        config = get(CONFIG)
-        try:
-            return Checkpoint(get(SAFETENSORS), config)
-        except EntryNotFoundError:
-            return Checkpoint(get(TORCH), config)
+        config, weights = get(CONFIG), None
+        for name in PUBLISHED[:-1]:
+            with suppress(EntryNotFoundError):
+                weights = get(name)
+                break
+        weights = weights or get(PUBLISHED[-1])
+        shards = _weight_map(weights).values() if weights.name.endswith(INDEX) else ()
+        for shard in dict.fromkeys(shards):
+            what = f"{repo_id}: {shard}, which {weights.name} names"
+            get(shard)
+        return Checkpoint(weights, config)
     except (OSError, HFValidationError) as error:  # every error of the hub's client is one of these
         reason = str(error).strip().splitlines()[0]
         raise RdtError(
-            f"{repo_id}: not found on the hub or not reachable: {reason}",
+            f"{what}: not found on the hub or not reachable: {reason}",
             remedy="check the name, --revision and the network, or give a local directory",
         ) from None
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    """Name of a weight -> name of its shard, a file beside the index."""
+    try:
+        data = json.loads(index.read_text())
+    except ValueError as error:
+        raise RdtError(f"{index} is no JSON: {error}", remedy="copy it again") from None
+    shards = data.get("weight_map") if isinstance(data, dict) else None
+    if not isinstance(shards, dict) or not all(isinstance(shard, str) for shard in shards.values()):
+        raise RdtError(f"{index} has no weight_map", remedy="it must map names of weights to files beside it")
+    for shard in shards.values():
+        if Path(shard).name != shard or shard.endswith(INDEX):
+            raise RdtError(f"{index}: weight_map names {shard!r}", remedy="a shard is a file of weights beside it")
+    return shards
+
+
+def _read_shards(index: Path) -> dict[str, Tensor]:
+    shards = _weight_map(index)
+    names = sorted(set(shards.values()))
+    missing = [name for name in names if not (index.parent / name).is_file()]
+    if missing:
+        raise RdtError(
+            f"{index}: {len(missing)} of {len(names)} shards are not beside it: {', '.join(missing)}",
+            remedy="copy every file of the checkpoint together",
+        )
+    weights: dict[str, Tensor] = {}
+    for name in names:
+        held = _read_weights(index.parent / name)
+        lacking = sorted(weight for weight, shard in shards.items() if shard == name and weight not in held)
+        if lacking:
+            raise RdtError(
+                f"{index.parent / name} lacks {len(lacking)} weights that {index.name} names, {lacking[0]} first",
+                remedy="copy the shards and the index of one checkpoint together",
+            )
+        weights |= held
+    return weights
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    return _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

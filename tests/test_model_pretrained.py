@@ -151,7 +151,7 @@ def test_a_file_of_torch_that_could_run_code_is_refused(net, tmp_path):
     [
         ("pytorch_model.bin", b"nothing of the kind", "not a whole file of torch.save"),
         ("model.safetensors", b"\x08\0\0\0\0\0\0\0{}", "not a whole safetensors file"),
-        ("other.bin", b"", "no weights in it\n  fix: it needs one of model.safetensors, pytorch_model.bin"),
+        ("other.bin", b"", "no weights in it\n  fix: it needs one of model.safetensors, model.safetensors.index.json"),
     ],
 )
 def test_broken_files_are_named(net, tmp_path, name, content, told):
