@@ -14,6 +14,7 @@ from rdt_data.errors import RdtError
 from rdt_model import checkpoint_files, sampler
 from rdt_model.conditions import Conditions
 from rdt_model.config import ModelConfig
+from rdt_model.inpaint import Known
 from rdt_model.layers import KeysValues, adaptor
 from rdt_model.transformer import IMAGES, LANGUAGE, Transformer
 
@@ -125,9 +126,10 @@ class RDT(nn.Module):
         steps: int | None = None,
         noise: Tensor | None = None,
         generator: torch.Generator | None = None,
+        known: Known | None = None,
     ) -> Tensor:
         """Action chunks, (k B, H, A) float32, 0 in slots the robot does not have; see `sampler.sample`."""
-        return sampler.sample(self, cond, steps, noise, generator)
+        return sampler.sample(self, cond, steps, noise, generator, known)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config.json and model.safetensors, which `load_pretrained` and the hub read."""
