@@ -58,7 +58,12 @@ else:
     while True:
         child = begin(f"{len(rounds) - 1}.{len(rounds[-1])}", ["a.zarr", "b.zarr"])
         if kills:
-            time.sleep(rng.uniform(0, duration))
+            log, latest = f"log.{len(rounds) - 1}.{len(rounds[-1])}", duration
+            if kills % 2:  # every second one after the first batch: chance alone comes before it on some machines
+                until, latest = time.monotonic() + duration, duration / 4
+                while time.monotonic() < until and not (os.path.exists(log) and os.path.getsize(log)):
+                    time.sleep(0.0005)
+            time.sleep(rng.uniform(0, latest))
             os.kill(child, signal.SIGKILL)
         rounds[-1].append(end(child))
         kills -= rounds[-1][-1] != 0
