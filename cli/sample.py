@@ -18,9 +18,19 @@ def sample(
     episodes: Annotated[
         str, typer.Option(help="How many, the first ones; or numbers and ids with commas: 4,7 or 4, for one.")
     ] = "5",
+    every: Annotated[
+        int | None, typer.Option(help="Predict a chunk every so many steps; default: as many as it has.", min=1)
+    ] = None,
     steps: Annotated[int, typer.Option(help="Denoising steps.", min=1)] = 5,
     seed: Annotated[int, typer.Option(help="Of the noise that chunks are made from.", min=0)] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    dtype: Annotated[
+        str | None, typer.Option(help="fp32 or bf16: what networks compute in; default: bf16 on a GPU, else fp32.")
+    ] = None,
+    compile: Annotated[
+        bool,
+        typer.Option("--compile", help="Compile a denoising step first: minutes, then faster (needs a C compiler)."),
+    ] = False,
     image_encoder: Annotated[
         str | None, typer.Option(help="Hub id or directory of the SigLIP, in place of the checkpoint's.")
     ] = None,
@@ -33,7 +43,15 @@ def sample(
     from rdt_model.sample_run import SampleOptions, sample_store
 
     options = SampleOptions(
-        episodes=episodes, steps=steps, seed=seed, device=device, image_encoder=image_encoder, language=language
+        episodes=episodes,
+        every=every,
+        steps=steps,
+        seed=seed,
+        device=device,
+        dtype=dtype,
+        compile=compile,
+        image_encoder=image_encoder,
+        language=language,
     )
     with counting("predicting", "chunks", quiet=as_json) as progress:
         report = sample_store(checkpoint, data, out, options, progress)

@@ -1,9 +1,9 @@
 """Predicted against recorded: how far a policy's chunks are from what a store's episodes really did next.
 
-In: a policy, a store, which episodes. Chunks begin every `horizon` steps, so that each recorded step is predicted once.
-Out: a `SampleReport` (mean error per quantity and step of the horizon: joints in rad, grippers, end effectors in m and
-degrees, all other slots in their own unit) and a `Trace` per episode, to draw. Open loop: nothing is executed, and the
-recorded observation is always the one that is seen.
+In: a policy, a store, which episodes. Chunks begin every so many steps, by default as many as they have, so that each
+recorded step is predicted once. Out: a `SampleReport` (mean error per quantity and step of the horizon: joints in rad,
+grippers, end effectors in m and degrees, all other slots in their own unit) and a `Trace` per episode, to draw. Open
+loop: nothing is executed, and the recorded observation is always the one that is seen.
 
 Knows nothing of files, plots and robots' own units.
 """
@@ -42,19 +42,25 @@ class Quantity:
 
 @dataclass(frozen=True, slots=True)
 class SampleReport:
-    """What was compared and how far it was off. chunks: of all episodes; compared_steps: recorded steps with a slot."""
+    """What was compared and how far it was off.
+
+    chunks: of all episodes, one every `every` steps. compared_steps: recorded steps with a predicted slot. dtype: what
+    the network computed in.
+    """
 
     checkpoint: str
     store: str
     dataset: str
     episodes: tuple[str, ...]
     chunks: int
+    every: int
     compared_steps: int
     horizon: int
     control_hz: float
     denoising_steps: int
     seed: int
     device: str
+    dtype: str
     assumed: tuple[str, ...]
     quantities: tuple[Quantity, ...]
 
@@ -69,8 +75,9 @@ class SampleReport:
         widths = [max(len(row[column]) for row in [heads, *rows]) for column in range(len(heads))]
         lines = [
             f"{self.checkpoint} on {self.store}",
-            f"{self.chunks} chunks of {self.horizon} steps at {self.control_hz:g} Hz",
-            f"{len(self.episodes)} episodes, {self.denoising_steps} denoising steps, seed {self.seed}, {self.device}",
+            f"{self.chunks} chunks of {self.horizon} steps, one every {self.every}, at {self.control_hz:g} Hz",
+            f"{len(self.episodes)} episodes, {self.denoising_steps} denoising steps, seed {self.seed}, "
+            f"{self.device}, {self.dtype}",
             *(f"assumed: {line}" for line in self.assumed),
             "",
         ]
@@ -82,7 +89,8 @@ class SampleReport:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """One episode. recorded, predicted: (T, 128) actions; real: (T, 128) bool; starts: first steps of chunks."""
+    """One episode. recorded, predicted: (T, 128) actions, a step in several chunks as the last one has it; real:
+    (T, 128) bool, what was recorded and predicted; starts: first steps of chunks."""
 
     number: int
     id: str
@@ -146,14 +154,17 @@ def compare(
     language: Language | None,
     *,
     steps: int | None = None,
+    every: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[list[Trace], tuple[Quantity, ...]]:
     """Predict the chunks of these episodes. language: stored embeddings; None: the policy encodes the words itself.
 
-    progress: called with chunks done and in all. Raises RdtError as the policy does, and when there is no episode.
+    every: steps from one chunk to the next, None: a chunk's length. With fewer, a recorded step is in several chunks,
+    and each of them counts; with more, some are in none. A chunk is the same whatever `every` is. progress: called with
+    chunks done and in all. Raises RdtError as the policy does, and when there is no episode.
     """
     horizon = policy.net.config.pred_horizon
-    starts = {number: range(0, len(dataset[number]), horizon) for number in numbers}
+    starts = {number: range(0, len(dataset[number]), every or horizon) for number in numbers}
     total, done = sum(map(len, starts.values())), 0
     if not total:
         raise RdtError(f"{dataset.url}: no episode with a step was chosen", remedy="choose others with --episodes")
@@ -161,14 +172,14 @@ def compare(
     for number in numbers:
         episode = dataset[number]
         recorded = episode.action
-        real = np.broadcast_to(episode.action_mask, recorded.shape).copy()
-        predicted = np.zeros_like(recorded)
+        known = np.broadcast_to(episode.action_mask, recorded.shape)
+        predicted, real = np.zeros_like(recorded), np.zeros_like(known)
         for start in starts[number]:
             part = slice(start, start + horizon)
             seen = observe(episode, start, policy, language)
             chunk = policy(seen, steps=steps, index=number * EPISODE_STRIDE + start)
             predicted[part] = chunk.actions[: len(recorded[part])]
-            real[part] &= chunk.mask
+            real[part] = known[part] & chunk.mask
             sums.add(predicted[part], recorded[part], real[part])
             done += 1
             progress(done, total)

@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
+import torch
+
 from rdt_data import layout
 from rdt_data.errors import RdtError, unknown
 from rdt_data.language import Language, language_of, pointers
@@ -28,6 +30,9 @@ from rdt_model.pretrained import read_config
 SIGLIP: Final = "google/siglip-so400m-patch14-384"
 """The image encoder of the published checkpoints."""
 
+DTYPES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16}
+"""No float16: the numbers of a T5 overflow in it."""
+
 RECORDED, PREDICTED = "#222", "#d33"
 
 
@@ -35,7 +40,8 @@ RECORDED, PREDICTED = "#222", "#d33"
 class SampleOptions:
     """episodes: "3" the first three, "4,7," or "0,some-id" these, by number or id. image_encoder, language: hub id or
     directory, in place of what the checkpoint names; without language stored embeddings are used where the store has
-    any. steps: denoising steps.
+    any. steps: denoising steps. every: steps from one chunk to the next, None: a chunk's length. dtype: what networks
+    compute in, one of `DTYPES`, None: as `Policy.load` chooses. compile: as `Policy` has it.
     """
 
     episodes: str = "5"
@@ -44,6 +50,13 @@ class SampleOptions:
     device: str = "auto"
     image_encoder: str | None = None
     language: str | None = None
+    every: int | None = None
+    dtype: str | None = None
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        if self.dtype is not None and self.dtype not in DTYPES:
+            raise unknown("--dtype", self.dtype, DTYPES)
 
 
 def sample_store(
@@ -59,20 +72,31 @@ def sample_store(
     config, assumed = policy_config(checkpoint, dataset, options.image_encoder)
     assumed += cameras_not_shared(dataset, config)
     stored, encoder = words(dataset, config, options.language)
-    policy = Policy.load(checkpoint, config=config, language=encoder, device=options.device, seed=options.seed)
-    traces, quantities = compare(policy, dataset, numbers, stored, steps=options.steps, progress=progress)
+    policy = Policy.load(
+        checkpoint,
+        config=config,
+        language=encoder,
+        device=options.device,
+        dtype=None if options.dtype is None else DTYPES[options.dtype],
+        seed=options.seed,
+        compile=options.compile,
+    )
+    every = options.every or policy.net.config.pred_horizon
+    traces, quantities = compare(policy, dataset, numbers, stored, steps=options.steps, every=every, progress=progress)
     report = SampleReport(
         checkpoint=checkpoint,
         store=store,
         dataset=dataset.name,
         episodes=tuple(trace.id for trace in traces),
         chunks=sum(len(trace.starts) for trace in traces),
+        every=every,
         compared_steps=sum(int(trace.real.any(axis=1).sum()) for trace in traces),
         horizon=policy.net.config.pred_horizon,
         control_hz=dataset.control_hz,
         denoising_steps=options.steps,
         seed=options.seed,
         device=str(policy.net.device),
+        dtype=str(policy.net.dtype).removeprefix("torch."),
         assumed=tuple(assumed),
         quantities=quantities,
     )

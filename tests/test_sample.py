@@ -123,6 +123,43 @@ def test_the_same_seed_gives_the_same_numbers_whatever_else_is_run(made):
     assert not np.allclose(alone, other, atol=1e-3)
 
 
+def test_a_chunk_every_few_steps_is_the_chunk_that_begins_there(made):
+    store = open_dataset(str(made / "store.zarr"))
+    language, length = language_of(store), len(store[0])
+
+    def traced(every):
+        policy = Policy.load(made / "policy", device="cpu")
+        return compare(policy, store, [0], language, steps=1, every=every)
+
+    distances = (HORIZON // 2, None, 2 * HORIZON)
+    ((dense,), often), ((plain,), once), ((sparse,), seldom) = map(traced, distances)
+    starts = [trace.starts for trace in (dense, plain, sparse)]
+    assert starts == [tuple(range(0, length, every or HORIZON)) for every in distances]
+    # Of steps that two chunks have, the later one's; of those that none has, nothing.
+    np.testing.assert_allclose(dense.predicted[: HORIZON // 2], plain.predicted[: HORIZON // 2], atol=1e-5)
+    np.testing.assert_allclose(sparse.predicted[:HORIZON], plain.predicted[:HORIZON], atol=1e-5)
+    assert np.abs(dense.predicted - plain.predicted)[HORIZON // 2 : HORIZON].max() > 1e-3
+    assert (sparse.real[HORIZON : 2 * HORIZON].any(), np.array_equal(dense.real, plain.real)) == (False, True)
+    assert often[0].by_step[0] != once[0].by_step[0] != seldom[0].by_step[0]
+
+
+def test_dtype_compile_and_distance_of_chunks_reach_the_policy(made, tmp_path, monkeypatch):
+    found, compiled = {}, []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module, **options: compiled.append(options))
+    for dtype in ("fp32", "bf16"):
+        arguments = ("--json", "--device", "cpu", "--steps", 1, "--episodes", 1, "--every", 1000, "--dtype", dtype)
+        flags = ["--compile"] if dtype == "bf16" else []
+        code, printed, err = sample(made, tmp_path / dtype, *arguments, *flags)
+        assert (code, err) == (0, "")
+        found[dtype] = json.loads(printed)
+        assert (found[dtype]["chunks"], found[dtype]["every"], found[dtype]["compared_steps"]) == (1, 1000, HORIZON)
+    assert compiled == [{"mode": "default"}]
+    assert [found[dtype]["dtype"] for dtype in found] == ["float32", "bfloat16"]
+    means = [[quantity["mean"] for quantity in report["quantities"]] for report in found.values()]
+    assert means[0] != means[1]
+    np.testing.assert_allclose(*means, rtol=0.05, atol=0.02)
+
+
 def test_the_errors_of_a_policy_that_repeats_the_state_are_its_distance_from_what_was_done(made):
     dataset = open_dataset(str(made / "store.zarr"))
 
@@ -188,8 +225,7 @@ def test_a_published_checkpoint_is_sampled_with_what_it_does_not_tell_assumed(ma
     assert "(published; --image-encoder gives another)" in assumed[1]
     arguments = ("--checkpoint", plain, "--data", made / "store.zarr", "-o", tmp_path / "out", "--device", "cpu")
     code, _, err = run("rdt", "sample", *arguments, "--image-encoder", "keypoints")
-    assert code == 1
-    assert "keypoints has no weights of its own" in err
+    assert (code, "keypoints has no weights of its own" in err) == (1, True)
 
 
 def test_a_published_checkpoint_with_a_siglip_and_a_t5_of_ones_own(made, seeded_t5, tmp_path):
@@ -204,11 +240,9 @@ def test_a_published_checkpoint_with_a_siglip_and_a_t5_of_ones_own(made, seeded_
     arguments = ["--checkpoint", plain, "--data", made / "store.zarr", "-o", tmp_path / "out", "--device", "cpu"]
     arguments += ["--episodes", "1", "--steps", "2", "--image-encoder", tmp_path / "siglip"]
     code, stored, err = run("rdt", "sample", *arguments)
-    assert (code, err) == (0, "")
-    assert "assumed: " in stored
+    assert (code, err, "assumed: " in stored) == (0, "", True)
     assert f"image encoder {tmp_path / 'siglip'}" in stored
-    code, spoken, _ = run("rdt", "sample", *arguments, "--language", seeded_t5)
-    assert code == 0
+    _, spoken, _ = run("rdt", "sample", *arguments, "--language", seeded_t5)
     numbers = [re.findall(r"\d\.\d{4}", text) for text in (stored, spoken)]
     np.testing.assert_allclose(*(np.array(found, float) for found in numbers), atol=2e-2)
 
@@ -251,6 +285,8 @@ def test_episodes_are_chosen_by_count_number_or_id(words_store, tmp_path):
 def test_mistakes_are_told_with_the_next_step(made, tmp_path):
     code, _, err = sample(made, tmp_path, "--episodes", "0")
     assert (code, "no episode with a step was chosen" in err) == (1, True)
+    code, _, err = sample(made, tmp_path, "--dtype", "fp16")
+    assert (code, "no --dtype is called 'fp16'" in err) == (1, True)
     code, _, err = sample(made, tmp_path, "--device", "gpu")
     assert (code, "no device is called 'gpu'" in err) == (1, True)
 
