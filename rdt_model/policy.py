@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -100,7 +100,7 @@ class Policy:
         dtype: torch.dtype | None = None,
         seed: int = 0,
         compile: bool = False,
-    ) -> "Policy":
+    ) -> Self:
         """A policy from its directory, or from a published checkpoint with `config` for what that does not tell.
 
         language: hub id or directory of a T5, for instructions as text; None: observations bring embeddings.
@@ -130,10 +130,6 @@ class Policy:
         other shapes.
         """
         mask = self._mask(observation)
-        state = observation.state.astype(np.float32)
-        if self.config.state_normalisation is not None:
-            state = self.config.state_normalisation.apply(state)
-        state = np.where(observation.state_mask, state, np.float32(0))
         keys, frames = self._slots(observation)
         language, tokens = self._words(observation.instruction)
         rate = self.config.control_hz if observation.control_hz is None else observation.control_hz
@@ -142,16 +138,13 @@ class Policy:
             self._tokens(self.cache.missing(keys), frames),
             language=language,
             lang_tokens=tokens,
-            state=self._tensor(state),
+            state=self._tensor(self._state(observation)),
             action_mask=self._tensor(mask.astype(np.float32)),
             ctrl_hz=torch.tensor([float(rate)], device=self.net.device),
         )
         noise = self._noise(self.calls if index is None else index)
         self.calls += 1
-        actions: FloatArray = self.net.sample(cond, steps, noise)[0].float().cpu().numpy()  # (H, 128)
-        if self.config.action_normalisation is not None:
-            actions = self.config.action_normalisation.undo(actions)
-        return Chunk(np.where(mask, actions, np.float32(0)), mask)
+        return self._chunk(self.net.sample(cond, steps, noise)[0], mask)
 
     def clear(self) -> None:
         """Forget what was kept of earlier calls, and count calls from 0. Only memory and noise depend on it."""
@@ -178,6 +171,20 @@ class Policy:
                 remedy=f"give ({layout.DIM},) finite numbers, and mask off what is not known",
             )
         return action
+
+    def _state(self, seen: Observation) -> FloatArray:
+        """What the network is told of the state, (128,); 0 where nothing is known."""
+        state = seen.state.astype(np.float32)
+        if self.config.state_normalisation is not None:
+            state = self.config.state_normalisation.apply(state)
+        return np.where(seen.state_mask, state, np.float32(0))
+
+    def _chunk(self, sampled: Tensor, mask: BoolArray) -> Chunk:
+        """What the network made, (H, 128), in physical units."""
+        actions: FloatArray = sampled.float().cpu().numpy()
+        if self.config.action_normalisation is not None:
+            actions = self.config.action_normalisation.undo(actions)
+        return Chunk(np.where(mask, actions, np.float32(0)), mask)
 
     def _slots(self, seen: Observation) -> tuple[list[Hashable], dict[Hashable, Pixels]]:
         """A key per image slot, older frames first, then by camera; and the frames by key."""
@@ -212,19 +219,20 @@ class Policy:
 
     def _words(self, instruction: str | npt.NDArray[Any]) -> tuple[Hashable, Tensor | None]:
         """A key of the instruction, and its tokens (1, L, D) unless they are known."""
+        key = instruction_key(instruction)
+        return key, None if self.cache.knows_language(key) else self._encoded(instruction)
+
+    def _encoded(self, instruction: str | npt.NDArray[Any]) -> Tensor:
+        """Tokens of an instruction, (1, L, D)."""
         if not isinstance(instruction, str):
-            key: Hashable = ("embedding", instruction.shape, _digest(instruction))
-            known = self.cache.knows_language(key)
-            return key, None if known else self._tensor(instruction.astype(np.float32))
-        key = ("text", instruction)
-        if self.cache.knows_language(key):
-            return key, None
+            return self._tensor(instruction.astype(np.float32))
         if self.language is None:
             raise RdtError(
                 f"the instruction {instruction!r} is text, and this policy has no language encoder",
                 remedy="load it with `language`, or give the embedding that `rdt-data embed-lang` stored",
             )
-        return key, self.language([instruction])[0]
+        tokens: Tensor = self.language([instruction])[0]
+        return tokens
 
     def _noise(self, index: int) -> Tensor:
         """(1, H, 128), drawn on the CPU so that it is the same on every device."""
@@ -258,6 +266,13 @@ def choose_device(name: str) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise RdtError(f"device {name}: torch finds no GPU here", remedy="use auto or cpu; `rdt env` lists devices")
     return device
+
+
+def instruction_key(instruction: str | npt.NDArray[Any]) -> Hashable:
+    """The same for the same words."""
+    if isinstance(instruction, str):
+        return "text", instruction
+    return "embedding", instruction.shape, _digest(instruction)
 
 
 def _key(camera: str, frame: Pixels) -> Hashable:
