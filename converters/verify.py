@@ -22,10 +22,14 @@ from rdt_data.errors import RdtError, SourceError, SpecError
 from rdt_data.images import ImageError, decode
 from rdt_data.jobs import Workers
 from rdt_data.merge import no_single_source
+from rdt_data.remote import read_many
 from rdt_data.seal import broken_seals
 from rdt_data.shards import crc32c
 from rdt_data.store import Dataset, Part, open_dataset
 from rdt_data.stored import StoredEpisode
+
+_READ_AHEAD = 16 << 20
+"""Bytes of files read at once; a larger one is read alone."""
 
 
 @dataclass(slots=True)
@@ -164,10 +168,8 @@ def check_part(check: _PartCheck) -> VerifyReport:
 def _check_files(dataset: Dataset, part: Part, report: VerifyReport) -> None:
     """Every file of a part: there, of its size, with its checksum."""
     folder = f"{dataset.path}/parts/{part.id}"
-    for path, (size, checksum) in part.attributes["files"].items():
-        try:
-            data = dataset.fs.cat_file(f"{folder}/{path}")
-        except FileNotFoundError:
+    for path, (size, checksum), data in _contents(dataset.fs, folder, part.attributes["files"]):
+        if data is None:
             report.problems.append(f"part {part.id}: {path} is missing")
             continue
         report.files += 1
@@ -176,6 +178,21 @@ def _check_files(dataset: Dataset, part: Part, report: VerifyReport) -> None:
             report.problems.append(f"part {part.id}: {path} has {len(data)} bytes, {size} were written")
         elif crc32c(data) != checksum:
             report.problems.append(f"part {part.id}: {path} is damaged (its CRC32C differs)")
+
+
+def _contents(fs: Any, folder: str, files: dict[str, list[int]]) -> Iterator[tuple[str, list[int], bytes | None]]:
+    """Each file with what is said of it and what it holds; a few small ones are read at once."""
+    batch: list[str] = []
+    for path, (size, _) in files.items():
+        if batch and size + sum(files[waiting][0] for waiting in batch) > _READ_AHEAD:
+            yield from ((path, files[path], data) for path, data in _read(fs, folder, batch))
+            batch = []
+        batch.append(path)
+    yield from ((path, files[path], data) for path, data in _read(fs, folder, batch))
+
+
+def _read(fs: Any, folder: str, paths: list[str]) -> Iterator[tuple[str, bytes | None]]:
+    return zip(paths, read_many(fs, [f"{folder}/{path}" for path in paths]), strict=True)
 
 
 def _check_counts(part: Part, episodes: list[StoredEpisode], report: VerifyReport) -> None:

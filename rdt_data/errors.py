@@ -32,6 +32,10 @@ class StoreError(RdtError):
     """A store that cannot be opened, continued or written."""
 
 
+class RemoteError(RdtError):
+    """An object store that does not answer, or does not allow what is asked. No sign of damage, so no StoreError."""
+
+
 class SourceError(RdtError):
     """Something wrong with the raw data: names the file, the episode and the field.
 

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from rdt_data.errors import StoreError
 from rdt_data.language_folder import Contents, EncoderId, encoder_from_json, read, scan
+from rdt_data.remote import file_system
 from rdt_data.staging import replace_file
 from rdt_data.store import Dataset, open_dataset
 from rdt_data.stored import StoredEpisode
@@ -39,7 +40,7 @@ class Language:
 
     def __init__(self, url: str, encoder: EncoderId, missing: str | None = None) -> None:
         self.url, self.encoder, self.missing = url, encoder, missing
-        self.fs, self.path = fsspec.core.url_to_fs(url)
+        self.fs, self.path = file_system(url)
         self._contents: Contents = scan(self.fs, self.path, encoder)
 
     @property
@@ -136,10 +137,7 @@ def open_language(url: str, encoder: str | None = None) -> Language:
     encoder: hub id or key; needed where there are several. Raises StoreError when it does not name exactly one.
     """
     url = str(url).rstrip("/")
-    try:
-        fs, path = fsspec.core.url_to_fs(url)
-    except (ImportError, ValueError) as error:
-        raise StoreError(f"{url} cannot be opened: {error}", remedy="check the URL; s3:// needs s3fs") from None
+    fs, path = file_system(url)
     fs.invalidate_cache(path)
     if fs.exists(f"{path}/encoder.json"):
         found = {url: _encoder(fs, path)}
@@ -162,7 +160,7 @@ def language_of(dataset: Dataset | str, encoder: str | None = None) -> Language:
     there = pointers(dataset)
     chosen = _only([(pointer, pointer.encoder) for pointer in there], encoder, dataset.url)[0]
     for url in places(dataset, chosen):
-        fs, path = fsspec.core.url_to_fs(url)
+        fs, path = file_system(url)
         if fs.exists(f"{path}/encoder.json"):
             return Language(url, chosen.encoder, chosen.missing)
     raise StoreError(

@@ -13,6 +13,7 @@ from typing import Any
 import fsspec
 
 from rdt_data.errors import StoreError
+from rdt_data.remote import file_system
 from rdt_data.seal import broken_seals, sealed
 from rdt_data.staging import replace_file
 from rdt_data.store import FORMAT, VERSION, read_attributes
@@ -53,7 +54,7 @@ class MigrateReport:
 
 def migrate_store(store: str, *, dry_run: bool = False) -> MigrateReport:
     """Change a store to today's version. Raises StoreError when it is none of ours, is newer, or is damaged."""
-    fs, path = fsspec.core.url_to_fs(store.rstrip("/"))
+    fs, path = file_system(store.rstrip("/"))
     attributes = read_attributes(fs, path)
     first = _version(store, attributes)
     steps = []

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from rdt_data.episode import BoolArray, FloatArray
-from rdt_data.errors import RdtError, SourceError, StoreError
+from rdt_data.errors import RdtError, RemoteError, SourceError, StoreError
 from rdt_data.images import ImageError, decode
 from rdt_data.index import IntArray
 from rdt_data.language import Embedding, Language, language_of, wordings
@@ -57,7 +57,7 @@ class Producer:
     def fill(self, block: Block, slot: Slot, *, whole: bool = False) -> Facts:
         """Write every array of the slot that belongs to the block. whole: read its whole episode first.
 
-        Raises EpisodeError when the episode is broken, StoreError when its store cannot be read.
+        Raises EpisodeError when the episode is broken, StoreError or RemoteError when its store cannot be read.
         """
         store = self._store(block.dataset)
         try:
@@ -67,7 +67,7 @@ class Producer:
             self._fill_rows(block, episode, slot)
             frames = self._fill_images(block, episode, slot)
             return Facts(frames, episode.control_hz, *self._words(block, episode))
-        except EpisodeError:
+        except (EpisodeError, RemoteError):
             raise
         except OSError as error:
             raise StoreError(

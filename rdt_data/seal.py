@@ -5,11 +5,12 @@ of those (`metadata`) and of themselves (`crc32c`), so that no byte of a finishe
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import fsspec
 
+from rdt_data.remote import read_many
 from rdt_data.shards import crc32c
 
 _PLAIN_GROUP = {"zarr_format": 3, "node_type": "group"}
@@ -18,7 +19,7 @@ _PLAIN_GROUP = {"zarr_format": 3, "node_type": "group"}
 def sealed(fs: fsspec.AbstractFileSystem, store: str, attributes: Mapping[str, Any]) -> dict[str, Any]:
     """The attributes of a finished store, with the checksums of itself, of `parts` and of each part."""
     parts = range(len(attributes["parts"]))
-    metadata = {name: _checksum(fs, store, name) for name in ("parts", *(f"parts/{part}" for part in parts))}
+    metadata = _checksums(fs, store, ["parts", *(f"parts/{part}" for part in parts)])
     whole = {**attributes, "metadata": metadata}
     return {**whole, "crc32c": _attributes_checksum(whole)}
 
@@ -30,8 +31,9 @@ def broken_seals(fs: fsspec.AbstractFileSystem, store: str, attributes: Mapping[
     if document != _PLAIN_GROUP or attributes.get("crc32c") != _attributes_checksum(attributes):
         return ["zarr.json is damaged (the CRC32C of its attributes differs)"]
     problems = []
+    checksums = _checksums(fs, store, attributes["metadata"])
     for name, checksum in attributes["metadata"].items():
-        found = _checksum(fs, store, name)
+        found = checksums[name]
         if found is None:
             problems.append(f"{name} is missing" if fs.exists(f"{store}/parts") else "the folder parts is missing")
         elif found != checksum:
@@ -42,12 +44,12 @@ def broken_seals(fs: fsspec.AbstractFileSystem, store: str, attributes: Mapping[
     return problems + [f"{name} does not belong to this store" for name in sorted(names - known)]
 
 
-def _checksum(fs: fsspec.AbstractFileSystem, store: str, name: str) -> int | None:
-    """The CRC32C of a group's zarr.json; None when there is none."""
-    try:
-        return crc32c(fs.cat_file(f"{store}/{name}/zarr.json"))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+def _checksums(fs: fsspec.AbstractFileSystem, store: str, names: Iterable[str]) -> dict[str, int | None]:
+    """The CRC32C of each group's zarr.json; None for those that have none."""
+    groups = list(names)
+    documents = read_many(fs, [f"{store}/{name}/zarr.json" for name in groups])
+    found = zip(groups, documents, strict=True)
+    return {name: None if document is None else crc32c(document) for name, document in found}
 
 
 def _attributes_checksum(attributes: Mapping[str, Any]) -> int:

@@ -222,10 +222,11 @@ class FrameReader:
     def _index(self, shard: int) -> npt.NDArray[np.uint64]:
         if shard not in self._indexes:
             size = 16 * self.per_shard + 4
-            if not self.fs.exists(self._path(shard)):
+            try:
+                tail = self.fs.cat_file(self._path(shard), start=-size)
+            except (FileNotFoundError, NotADirectoryError):
                 self._indexes[shard] = np.full((self.per_shard, 2), _MISSING, np.uint64)
                 return self._indexes[shard]
-            tail = self.fs.cat_file(self._path(shard), start=-size)
             if len(tail) != size or crc32c(tail[:-4]) != int.from_bytes(tail[-4:], "little"):
                 raise StoreError(
                     f"the index of {self._path(shard)} is damaged", remedy="run `rdt-data verify` and convert again"

@@ -12,7 +12,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Literal
 
-from rdt_data.errors import RdtError, StoreError
+from rdt_data.errors import RdtError, RemoteError, StoreError
 from rdt_data.staging import replace_file
 from rdt_data.store import Dataset, open_dataset
 from rdt_data.stored import StoredEpisode
@@ -96,6 +96,8 @@ def read_split(dataset: Dataset) -> Split | None:
         return Split(float(rule["validation"]), int(rule["seed"]))
     except FileNotFoundError:
         return None
+    except RemoteError:
+        raise
     except (ValueError, KeyError, TypeError, RdtError) as error:
         raise StoreError(
             f"{path} does not say how to split: {error}", remedy="run `rdt-data split` again, or remove the file"

@@ -17,6 +17,7 @@ import numpy as np
 from rdt_data.episode import CameraFormat
 from rdt_data.errors import StoreError
 from rdt_data.layout import CAMERAS
+from rdt_data.remote import file_system, is_local, read_many
 from rdt_data.stored import PartTable, StoredEpisode
 
 FORMAT = "rdt-data"
@@ -32,13 +33,20 @@ def open_dataset(url: str) -> "Dataset":
 def read_attributes(fs: fsspec.AbstractFileSystem, path: str) -> dict[str, Any]:
     """The attributes of the Zarr group at `path`. Raises StoreError when there is no whole Zarr v3 group."""
     try:
-        data = fs.cat_file(f"{path}/zarr.json")
+        document = fs.cat_file(f"{path}/zarr.json")
     except (FileNotFoundError, NotADirectoryError):
+        document = None
+    return _attributes(document, path)
+
+
+def _attributes(document: bytes | None, path: str) -> dict[str, Any]:
+    """document: what the zarr.json of `path` holds, None when there is none. Raises as `read_attributes` does."""
+    if document is None:
         raise StoreError(
             f"{path} is not a Zarr v3 store: it has no zarr.json", remedy="give the DEST.zarr of `rdt-data convert`"
-        ) from None
+        )
     try:
-        return dict(json.loads(data).get("attributes", {}))
+        return dict(json.loads(document).get("attributes", {}))
     except ValueError as error:
         raise StoreError(f"{path}/zarr.json is damaged: {error}", remedy="convert this dataset again") from None
 
@@ -61,10 +69,7 @@ class Dataset:
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
-        try:
-            self.fs, self.path = fsspec.core.url_to_fs(self.url)
-        except (ImportError, ValueError) as error:
-            raise StoreError(f"{url} cannot be opened: {error}", remedy="check the URL; s3:// needs s3fs") from None
+        self.fs, self.path = file_system(self.url)
         self.attributes = read_attributes(self.fs, self.path)
         if self.attributes.get("format") != FORMAT:
             raise StoreError(
@@ -121,7 +126,10 @@ class Dataset:
         folder = f"{self.path}/parts"
         names = (entry.rsplit("/", 1)[-1] for entry in self.fs.ls(folder, detail=False))
         ids = sorted((name for name in names if name.isdecimal()), key=int)
-        found = ((name, read_attributes(self.fs, f"{folder}/{name}")) for name in ids)
+        documents = list(zip(ids, read_many(self.fs, [f"{folder}/{name}/zarr.json" for name in ids]), strict=True))
+        if not self.complete and not is_local(self.fs):  # there a part is one when its zarr.json has been put, last
+            documents = [(name, document) for name, document in documents if document is not None]
+        found = ((name, _attributes(document, f"{folder}/{name}")) for name, document in documents)
         return tuple(Part(name, about["episodes"], about["steps"], about) for name, about in found)
 
     @property
@@ -149,9 +157,10 @@ class Dataset:
         """The zarr.Group of this store, read-only."""
         import zarr
 
-        if "://" in self.url and not self.url.startswith("file://"):
-            return zarr.open_group(zarr.storage.FsspecStore.from_url(self.url, read_only=True), mode="r")
-        return zarr.open_group(self.path, mode="r")
+        if is_local(self.fs):
+            return zarr.open_group(self.path, mode="r")
+        fs, path = file_system(self.url, asynchronous=True)
+        return zarr.open_group(zarr.storage.FsspecStore(fs, path=path, read_only=True), mode="r")
 
     @property
     def steps(self) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rdt_data.episode import FloatArray
-from rdt_data.errors import RdtError, StoreError
+from rdt_data.errors import StoreError
 from rdt_data.images import ImageError, Pixels
 from rdt_data.layout import unit
 from rdt_data.store import Dataset
@@ -101,7 +101,7 @@ def read_clip(dataset: Dataset, number: int, camera: str, seed: int) -> Clip:
         try:
             sums = list(islice(frames.checksums(), COMPARED))
             still = _longest_still(sums, episode.state[: len(sums)])
-        except RdtError as error:
+        except (ImageError, StoreError) as error:
             unreadable = (0, error.problem)
     return Clip(
         number=number,

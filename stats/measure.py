@@ -6,13 +6,13 @@ bytes, whatever the parts, their order and the number of workers. Interrupted, t
 """
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from rdt_data.errors import RdtError, StoreError
 from rdt_data.jobs import Workers
+from rdt_data.remote import AT_ONCE, is_local, read_many
 from rdt_data.staging import replace_file
 from rdt_data.store import Dataset, open_dataset
 from stats.document import SCHEMA, summary
@@ -21,12 +21,14 @@ from stats.part_stats import PartStats, measure_part
 CACHE_VERSION = 1
 """Part of the names of kept files: raise it when what is measured changes."""
 
+_FOLDER = "stats/parts"
+
 
 @dataclass(frozen=True, slots=True)
 class _Job:
     url: str
     part: int
-    kept: Path
+    kept: str  # path in the file system of the store
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +51,14 @@ def measure_stores(
     ray: str | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Measured]:
-    """Measure stores of this machine (or of a shared file system) and write each one's stats/stats.json.
+    """Measure stores by path or URL and write each one's stats/stats.json.
 
     progress: called with parts done and parts there are. Raises StoreError for a store that is absent or unfinished.
     """
     stores = [_opened(url) for url in urls]
-    for store in stores:
-        (Path(store.path) / "stats" / "parts").mkdir(parents=True, exist_ok=True)
-    jobs = [[_Job(store.path, part, _kept(store, part)) for part in range(len(store.parts))] for store in stores]
-    missing = [job for of_store in jobs for job in of_store if not job.kept.exists()]
+    jobs = [_jobs(store) for store in stores]
+    there = set().union(*(_there(store) for store in stores))
+    missing = [job for of_store in jobs for job in of_store if job.kept not in there]
     total = sum(map(len, jobs))
     done = total - len(missing)
     progress(done, total)
@@ -89,33 +90,48 @@ def as_json(document: dict[str, Any]) -> str:
 
 def _opened(url: str) -> Dataset:
     store = open_dataset(url)
-    if "://" in url and not url.startswith("file://"):
-        raise StoreError(f"{url} cannot be written to", remedy="measure it where it lies on a local or shared disk")
     if not store.complete:
         raise StoreError(f"{url}: its conversion has not finished", remedy="run `rdt-data convert` again, it continues")
     return store
 
 
-def _kept(store: Dataset, part: int) -> Path:
-    content = store.parts[part].attributes["content"]
-    return Path(store.path) / "stats" / "parts" / f"{content}-{CACHE_VERSION}.json"
+def _jobs(store: Dataset) -> list[_Job]:
+    url = store.path if is_local(store.fs) else store.url  # workers may have another working directory
+    contents = [part.attributes["content"] for part in store.parts]
+    names = [f"{store.path}/{_FOLDER}/{content}-{CACHE_VERSION}.json" for content in contents]
+    return [_Job(url, part, name) for part, name in enumerate(names)]
+
+
+def _there(store: Dataset) -> set[str]:
+    """The files of parts that are kept; makes their folder where there are folders."""
+    folder = f"{store.path}/{_FOLDER}"
+    store.fs.makedirs(folder, exist_ok=True)
+    try:
+        return {f"{folder}/{path.rsplit('/', 1)[-1]}" for path in store.fs.ls(folder, detail=False)}
+    except FileNotFoundError:
+        return set()
 
 
 def _measure(job: _Job) -> RdtError | None:
     """Measure a part and keep the result; the error is a value, see `jobs`."""
     try:
         store = open_dataset(job.url)
-        replace_file(store.fs, str(job.kept), json.dumps(measure_part(store, job.part).state()).encode())
+        replace_file(store.fs, job.kept, json.dumps(measure_part(store, job.part).state()).encode())
     except RdtError as error:
         return error
     return None
 
 
-def _read(path: Path) -> PartStats:
-    try:
-        return PartStats.restored(json.loads(path.read_bytes()))
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-        raise StoreError(f"{path} is damaged: {error}", remedy="delete it and run `rdt-data stats` again") from error
+def _read(store: Dataset, jobs: Sequence[_Job]) -> Iterator[PartStats]:
+    for at in range(0, len(jobs), AT_ONCE):
+        some = [job.kept for job in jobs[at : at + AT_ONCE]]
+        for path, document in zip(some, read_many(store.fs, some), strict=True):
+            try:
+                yield PartStats.restored(json.loads(document or b""))
+            except (ValueError, KeyError, TypeError, IndexError) as error:
+                raise StoreError(
+                    f"{path} is damaged: {error}", remedy="delete it and run `rdt-data stats` again"
+                ) from error
 
 
 def _sum(stats: Iterable[PartStats]) -> PartStats:
@@ -126,7 +142,7 @@ def _sum(stats: Iterable[PartStats]) -> PartStats:
 
 
 def _added(store: Dataset, jobs: Sequence[_Job], missing: Sequence[_Job]) -> Measured:
-    total = _sum(_read(job.kept) for job in jobs)
+    total = _sum(_read(store, jobs))
     group = str(store.spec.get("robot") or store.name)
     document = {
         "schema": SCHEMA,

@@ -7,7 +7,11 @@ import json
 import math
 import os
 import signal
+import socket
+import subprocess
 import sys
+import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -277,3 +281,47 @@ def frame_store() -> Callable[..., Path]:
         return dest
 
     return write
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory) -> Iterator[str]:
+    """The address of an S3 server (moto's), a process of its own that ends with the tests."""
+    pytest.importorskip("moto", reason="moto[server] is not installed")
+    log = (tmp_path_factory.mktemp("s3") / "log").open("w+")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    server = subprocess.Popen(command, stdout=log, stderr=log)
+    deadline = time.monotonic() + 30
+    while True:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            break
+        assert server.poll() is None, Path(log.name).read_text()
+        assert time.monotonic() < deadline, "it does not answer"
+        time.sleep(0.05)
+    yield f"http://127.0.0.1:{port}"
+    server.terminate()
+    server.wait(10)
+    log.close()
+
+
+@pytest.fixture(scope="session")
+def s3(s3_server) -> Iterator[Callable[[], str]]:
+    """Make an empty bucket of the S3 server, which this process and those it starts then use; returns its URL."""
+    import fsspec
+
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("AWS_ENDPOINT_URL", s3_server)
+        for name, value in {
+            "ACCESS_KEY_ID": "test",
+            "SECRET_ACCESS_KEY": "test",
+            "DEFAULT_REGION": "us-east-1",
+        }.items():
+            environment.setenv(f"AWS_{name}", value)
+
+        def bucket() -> str:
+            name = f"bucket-{uuid.uuid4().hex}"
+            fsspec.filesystem("s3").mkdir(name)
+            return f"s3://{name}"
+
+        yield bucket
