@@ -15,6 +15,7 @@ from torch import Tensor
 from rdt_data.errors import RdtError
 from rdt_model.encoders import LanguageEncoder
 from rdt_model.images import ImageEncoder
+from rdt_model.keypoints import KeypointEncoder
 from rdt_model.network import RDT
 from rdt_model.policy import Chunk, Observation, Pixels, Policy, instruction_key
 from rdt_model.policy_files import PolicyConfig
@@ -107,3 +108,15 @@ class BatchedPolicy(Policy):
 
     def _stacked(self, rows: Sequence[Any]) -> Tensor:
         return torch.from_numpy(np.stack(rows)).to(self.net.device)
+
+
+def untrained(policy: BatchedPolicy, seed: int) -> BatchedPolicy:
+    """The same policy with weights as training begins with; a pretrained, frozen image encoder stays."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = RDT(policy.net.config).to(policy.net.device, policy.net.dtype)
+        images = policy.images
+        if isinstance(images, KeypointEncoder):
+            images = KeypointEncoder(images.config).to(images.device, images.dtype)
+    net, images = net.requires_grad_(False), images.requires_grad_(False)
+    return BatchedPolicy(net, images, policy.config, policy.language, seed=policy.seed)

@@ -10,7 +10,7 @@ episodes change it (beyond rounding). Knows no robot, no dataset and no simulato
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -27,8 +27,11 @@ from rdt_model.worlds import Actor, Robot, Values, World
 Words = Callable[[str], str | npt.NDArray[Any]]
 """The text of an instruction -> what the policy is given: the text, or its stored embedding (L, D)."""
 
-Watch = Callable[[int, Sequence[World]], None]
-"""Called with a step and the worlds of the first episodes as they stand before it, and once more at the end."""
+
+class Watch(Protocol):
+    """Called with the worlds of the first episodes as they stand before each step, and once more when it is over."""
+
+    def __call__(self, worlds: Sequence[World], *, over: bool) -> None: ...
 
 
 def evaluate(
@@ -46,9 +49,10 @@ def evaluate(
 ) -> Evaluation:
     """One episode for each seed. worlds: as many as are to advance together; alike, and used again and again.
 
-    blank: the policy is shown no images. steps: denoising steps, by default the network's. watch: of the first
-    episodes, as many as there are worlds. progress: episodes done and in all, where episodes under way count by their
-    share. Raises RdtError when there is no seed or world, and as policy, robot and worlds do.
+    words: see `Words`. blank: the policy is shown no images, as where a camera is missing. steps: denoising steps, by
+    default the network's. watch: sees the first episodes, as many as there are worlds. progress: episodes done and in
+    all; those under way count by their share. Raises RdtError when there is no seed or world, and as policy, robot and
+    worlds do.
     """
     if not seeds or not worlds:
         raise RdtError(f"{len(seeds)} episodes in {len(worlds)} environments", remedy="ask for at least 1 of each")
@@ -63,12 +67,12 @@ def evaluate(
             if not running:
                 break
             if watch is not None and not start:
-                watch(step, worlds[: len(group)])
+                watch(worlds[: len(group)], over=False)
             _advance(policy, running, step, words, steps)
             share = sum(episode.share for episode in group)
             progress(min(len(found) + int(share), len(seeds)), len(seeds))
         if watch is not None and not start:
-            watch(max(episode.steps for episode in group), worlds[: len(group)])
+            watch(worlds[: len(group)], over=True)
         found += [episode.result for episode in group]
         progress(len(found), len(seeds))
     return Evaluation.of(found)

@@ -79,7 +79,7 @@ class Actor(Protocol):
         """indices: seed of the noise of each. steps: denoising steps."""
 
 
-class Known:
+class Restricted:
     """A robot whose state and actions are cut to the slots that a policy has been trained on.
 
     state, action: (128,) bool, None for all. A recording may lack what the environment offers, velocities for
