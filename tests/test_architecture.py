@@ -33,6 +33,7 @@ OWNERS = {
     "transformers": {"stats/encoder.py", "stats/seeded_t5.py", "rdt_model/encoders.py"},
     "ray": {"rdt_data/jobs.py", "rdt_data/feed_actors.py"},
     "timm": {"rdt_model/layers.py"},
+    "kornia": {"rdt_model/image_augment.py"},
     "diffusers": {"rdt_model/schedule.py"},
     "huggingface_hub": {"stats/model_files.py", "rdt_model/checkpoint_files.py"},
     "concurrent": set(),
@@ -47,6 +48,8 @@ OWNERS = {
     "array_record": {"converters/readers/arrayrecord.py"},
     "simplejpeg": {"rdt_data/images.py"},
     "rerun": {"stats/view_rerun.py"},
+    "gymnasium": {"rdt_model/gym_aloha_world.py"},
+    "gym_aloha": {"rdt_model/gym_aloha_world.py"},
     "tensorflow_datasets": set(),  # its tf.train.Example is loaded by file location: converters/readers/tfrecord.py
     "tensorflow": set(),
     "pickle": set(),
