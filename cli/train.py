@@ -4,8 +4,11 @@ from typing import Annotated
 
 import typer
 
+from cli.eval import evaluate
 from cli.sample import sample
+from cli.serve import serve
 from cli.shell import print_json, run
+from cli.train_run import train
 
 app = typer.Typer(
     help="Train and run diffusion-transformer policies on converted data.",
@@ -33,7 +36,10 @@ def env(as_json: Annotated[bool, typer.Option("--json", help="Print the result a
         typer.echo("\n".join(f"{name:14} {value}" for name, value in found.items()))
 
 
+app.command()(train)
+app.command("eval")(evaluate)
 app.command()(sample)
+app.command()(serve)
 
 
 def main() -> None:

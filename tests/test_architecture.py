@@ -52,6 +52,8 @@ OWNERS = {
     "gym_aloha": {"rdt_model/gym_aloha_world.py"},
     "tensorflow_datasets": set(),  # its tf.train.Example is loaded by file location: converters/readers/tfrecord.py
     "tensorflow": set(),
+    "websockets": {"rdt_model/server.py", "rdt_model/client.py"},
+    "msgpack": {"rdt_model/wire.py"},
     "pickle": set(),
 }
 
