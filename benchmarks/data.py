@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import h5py
 import numpy as np
 
-from converters.demo_data import Shard, rlds_features, rlds_info, rlds_record
+from converters.demo_rlds import Shard, rlds_features, rlds_info, rlds_record
 from converters.readers.tfrecord import example_proto, write_records
 from rdt_data.images import encode_jpeg, resize
 

@@ -1,76 +1,51 @@
 """Write demonstrations from the built-in simulation in genuine source formats, to try every command without a robot.
 
 In: a directory, a number of episodes, a seed. Out: each episode in each format asked for, the same in all. The
-same arguments give the same bytes. A file appears whole or not at all. Knows nothing of specs or the store.
+same arguments give the same bytes, whatever the number of workers. A file appears whole or not at all. Knows nothing
+of specs or the store.
 
 `aloha`: DIR/demo_aloha/episode_<i>.hdf5, as ALOHA records with JPEG compression (here the JPEGs are true RGB):
     action, observations/qpos, observations/qvel      (T, 14) f32: left 6 joints, left gripper, then right
     observations/images/<cam_high|cam_right_wrist|cam_left_wrist>   (T, P) u8, JPEG bytes padded with zeros
     compress_len        (3, T) f32, the lengths without padding, rows in the order above, which is not HDF5's
     instruction         one string;  attributes sim, compress = True
-`rlds`: DIR/rlds/demo_two_arm/1.0.0/, as tensorflow-datasets lays it out in TFRecord files, splits train and val;
-    the keys are those of RLDS_FEATURES below.
+`rlds`: DIR/rlds/demo_two_arm/1.0.0/, as tensorflow-datasets lays it out in TFRecord files, see `demo_rlds`.
 
 Units are rad, rad/s and, for grippers, 0 closed … 1 open; `rdt_data.sim.CONTROL_HZ` steps a second.
 """
 
 import contextlib
 import json
-import math
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import h5py
 import numpy as np
 
+from converters.demo_rlds import (
+    IMAGE_SIZE,
+    RLDS_NAME,
+    RLDS_VERSION,
+    Frames,
+    Shard,
+    plan_shards,
+    rlds_features,
+    rlds_info,
+    rlds_record,
+)
 from converters.readers.tfrecord import example_proto, write_records
 from rdt_data import sim
 from rdt_data.errors import RdtError, unknown
 from rdt_data.images import encode_jpeg
+from rdt_data.jobs import Workers
 
-IMAGE_SIZE: Final = (120, 160)  # pixels, (H, W)
 ALOHA_CAMERAS: Final = {"exterior": "cam_high", "right_wrist": "cam_right_wrist", "left_wrist": "cam_left_wrist"}
-RLDS_CAMERAS: Final = {"exterior": "image", "right_wrist": "right_wrist_image", "left_wrist": "left_wrist_image"}
-RLDS_NAME: Final = "demo_two_arm"
-RLDS_VERSION: Final = "1.0.0"
 FOLDERS: Final = {"aloha": "demo_aloha", "rlds": f"rlds/{RLDS_NAME}/{RLDS_VERSION}"}
 FORMATS: Final = tuple(FOLDERS)
-TRAIN_SHARDS: Final = 4  # at least, if there are so many episodes
-SHARD_EPISODES: Final = 64  # at most; a shard's records are held in memory until it is written
-VAL_SHARE: Final = 0.1  # of the episodes, the last ones
-
-Frames = dict[str, list[bytes]]  # by simulation camera: T JPEGs
-
-
-@dataclass(frozen=True, slots=True)
-class Feature:
-    """One RLDS feature: its kind ("float32", "bool", "text" or "jpeg"), its meaning, and its shape."""
-
-    kind: str
-    description: str
-    shape: tuple[int, ...] = ()
-
-
-_JOINTS = "left 6 joints, left gripper, right 6 joints, right gripper"
-RLDS_FEATURES: Final = {
-    "steps/action": Feature("float32", f"Positions to be reached one step later, rad and 0..1: {_JOINTS}.", (14,)),
-    "steps/discount": Feature("float32", "Always 1."),
-    "steps/is_first": Feature("bool", "True on the first step."),
-    "steps/is_last": Feature("bool", "True on the last step."),
-    "steps/is_terminal": Feature("bool", "True on the last step: all episodes are demonstrations."),
-    "steps/language_instruction": Feature("text", "What the arms are asked to do."),
-    "steps/observation/image": Feature("jpeg", "Exterior camera, RGB.", (*IMAGE_SIZE, 3)),
-    "steps/observation/left_wrist_image": Feature("jpeg", "Camera on the left hand, RGB.", (*IMAGE_SIZE, 3)),
-    "steps/observation/right_wrist_image": Feature("jpeg", "Camera on the right hand, RGB.", (*IMAGE_SIZE, 3)),
-    "steps/observation/state": Feature("float32", f"Positions, rad and 0 closed .. 1 open: {_JOINTS}.", (14,)),
-    "steps/observation/velocity": Feature("float32", f"Velocities, rad/s and 1/s: {_JOINTS}.", (14,)),
-    "steps/reward": Feature("float32", "1 on the last step of a successful episode, else 0."),
-    "episode_metadata/file_path": Feature("text", "Which episode of the simulation this is."),
-    "episode_metadata/success": Feature("bool", "Whether the named arm touched the named block and no other."),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,17 +60,21 @@ class DemoData:
 
 
 @dataclass(frozen=True, slots=True)
-class Shard:
-    """One TFRecord file: number `index` of `count` in its split, and the episodes in it."""
+class _Job:
+    """One episode for a worker to record."""
 
-    split: str
-    index: int
-    count: int
-    episodes: tuple[int, ...]
+    seed: int
+    number: int
+    roots: Mapping[str, Path]  # by format
 
-    @property
-    def file_name(self) -> str:
-        return f"{RLDS_NAME}-{self.split}.tfrecord-{self.index:05d}-of-{self.count:05d}"
+
+@dataclass(frozen=True, slots=True)
+class _Recorded:
+    """What a worker says of an episode it has written."""
+
+    steps: int
+    success: bool
+    record_bytes: int  # of its RLDS record without the framing, 0 if none was asked for
 
 
 def write_demo_data(
@@ -104,56 +83,57 @@ def write_demo_data(
     episodes: int = 60,
     seed: int = 0,
     formats: Sequence[str] = FORMATS,
+    workers: int = 1,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> DemoData:
     """Record `episodes` demonstrations and write each in every one of `formats`.
 
-    Earlier demo data in `directory` is an error, or with `overwrite` is deleted first. `progress` is called with
-    (episodes done, episodes in all) after each one.
+    workers: local processes (1: this one). Earlier demo data in `directory` is an error, or with `overwrite` is
+    deleted first. `progress` is called with (episodes done, episodes in all) after each one. Raises RdtError, also
+    when the disk does not take the files; those that are whole then stay.
     """
     _check(directory, episodes, seed, formats)
     roots = {name: directory / FOLDERS[name] for name in formats}
-    _make_room(roots, overwrite)
-    shards, successes, steps, record_bytes = plan_shards(episodes), 0, 0, []
-    for shard in shards:
-        records: list[bytes] = []
-        for number in shard.episodes:
-            demo = sim.record(seed, number, image_size=IMAGE_SIZE)
-            records.append(_write_episode(roots, number, demo, f"{RLDS_NAME}/seed_{seed}/episode_{number}"))
-            successes, steps = successes + demo.success, steps + len(demo.actions)
-            if progress is not None:
-                progress(number + 1, episodes)
-        if "rlds" in roots:
-            with _whole(roots["rlds"] / shard.file_name) as partial:
-                write_records(partial, records)
-        record_bytes.append(sum(map(len, records)))
     if "rlds" in roots:
-        _write_tables(roots["rlds"], shards, record_bytes)
+        example_proto()  # forked workers share what is loaded by now
+    with _problems_told(directory), _nothing_half_written(roots), Workers(min(workers, episodes)) as pool:
+        _make_room(roots, overwrite)
+        shards = plan_shards(episodes) if "rlds" in roots else []
+        made: dict[int, _Recorded] = {}
+        jobs = [_Job(seed, number, roots) for number in range(episodes)]
+        for number, recorded in pool.map(_record, jobs):
+            if isinstance(recorded, OSError):
+                raise recorded
+            made[number] = recorded
+            for shard in shards:
+                if number in shard.episodes and made.keys() >= set(shard.episodes):
+                    _join(roots["rlds"], shard)
+            if progress is not None:
+                progress(len(made), episodes)
+        if "rlds" in roots:
+            sizes = [sum(made[number].record_bytes for number in shard.episodes) for shard in shards]
+            _write_tables(roots["rlds"], shards, sizes)
     size = sum(path.stat().st_size for name, root in roots.items() for path in _written(name, root))
+    steps, successes = sum(one.steps for one in made.values()), sum(one.success for one in made.values())
     return DemoData(roots, episodes, steps, successes, size)
 
 
-def _write_episode(roots: Mapping[str, Path], number: int, demo: sim.Demonstration, file_path: str) -> bytes:
-    """Write an episode where it is a file of its own. returns: the RLDS record, empty if none is asked for."""
+def _record(job: _Job) -> _Recorded | OSError:
+    """Record an episode and write it: the ALOHA file, the TFRecord file of one record that `_join` takes."""
+    demo = sim.record(job.seed, job.number, image_size=IMAGE_SIZE)
     frames = {camera: [encode_jpeg(seen.images[camera]) for seen in demo.observations] for camera in sim.CAMERAS}
-    if "aloha" in roots:
-        with _whole(roots["aloha"] / f"episode_{number}.hdf5") as partial:
-            write_aloha(partial, demo, frames)
-    return rlds_record(demo, frames, file_path) if "rlds" in roots else b""
-
-
-def plan_shards(episodes: int) -> list[Shard]:
-    """How the episodes are dealt out to TFRecord files, in their order: train, then val (none for 1 episode)."""
-    val = max(1, round(VAL_SHARE * episodes)) if episodes > 1 else 0
-    shards = []
-    for split, numbers in (("train", range(episodes - val)), ("val", range(episodes - val, episodes))):
-        least = TRAIN_SHARDS if split == "train" else 1
-        count = min(len(numbers), max(least, math.ceil(len(numbers) / SHARD_EPISODES)))
-        for n in range(count):
-            cut = slice(len(numbers) * n // count, len(numbers) * (n + 1) // count)
-            shards.append(Shard(split, n, count, tuple(numbers[cut])))
-    return shards
+    record = b""
+    try:
+        if "aloha" in job.roots:
+            with _whole(job.roots["aloha"] / f"episode_{job.number}.hdf5") as partial:
+                write_aloha(partial, demo, frames)
+        if "rlds" in job.roots:
+            record = rlds_record(demo, frames, f"{RLDS_NAME}/seed_{job.seed}/episode_{job.number}")
+            write_records(_piece(job.roots["rlds"], job.number), [record])
+    except OSError as error:
+        return error
+    return _Recorded(len(demo.actions), demo.success, len(record))
 
 
 def write_aloha(path: Path, demo: sim.Demonstration, frames: Frames) -> None:
@@ -172,81 +152,20 @@ def write_aloha(path: Path, demo: sim.Demonstration, frames: Frames) -> None:
         file["instruction"] = demo.scene.instruction
 
 
-def rlds_record(demo: sim.Demonstration, frames: Frames, file_path: str) -> bytes:
-    """One episode as a serialized `tf.train.Example`: each feature one list over all steps."""
-    step = np.arange(len(demo.actions))
-    values: dict[str, Any] = {
-        "steps/action": demo.actions,
-        "steps/discount": np.ones(len(step)),
-        "steps/is_first": step == 0,
-        "steps/is_last": step == step[-1],
-        "steps/is_terminal": step == step[-1],
-        "steps/language_instruction": [demo.scene.instruction.encode()] * len(step),
-        "steps/observation/state": np.stack([seen.qpos for seen in demo.observations]),
-        "steps/observation/velocity": np.stack([seen.qvel for seen in demo.observations]),
-        "steps/reward": (step == step[-1]) * float(demo.success),
-        "episode_metadata/file_path": [file_path.encode()],
-        "episode_metadata/success": np.array([demo.success]),
-    } | {f"steps/observation/{name}": frames[camera] for camera, name in RLDS_CAMERAS.items()}
-    example = example_proto().Example()
-    for key, feature in RLDS_FEATURES.items():
-        lists = example.features.feature[key]
-        if feature.kind == "float32":
-            lists.float_list.value.extend(values[key].ravel().tolist())
-        elif feature.kind == "bool":
-            lists.int64_list.value.extend(values[key].astype(int).tolist())
-        else:
-            lists.bytes_list.value.extend(values[key])
-    return bytes(example.SerializeToString(deterministic=True))
+def _piece(root: Path, number: int) -> Path:
+    """Where an episode's record waits until its shard is complete."""
+    return root / f".episode_{number}.tfrecord.partial"
 
 
-def rlds_features() -> dict[str, Any]:
-    """The contents of features.json."""
-    table = _nested(RLDS_FEATURES)
-    top = table["featuresDict"]["features"]
-    top["steps"] = _class("dataset_feature.Dataset") | {"sequence": {"feature": top["steps"], "length": "-1"}}
-    return table
-
-
-def rlds_info(shards: Sequence[Shard], record_bytes: Sequence[int]) -> dict[str, Any]:
-    """The contents of dataset_info.json. record_bytes: of each shard, without the framing."""
-    splits = []
-    for split in dict.fromkeys(shard.split for shard in shards):
-        mine = [n for n, shard in enumerate(shards) if shard.split == split]
-        files = {"filepathTemplate": "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}", "name": split}
-        size, lengths = sum(record_bytes[n] for n in mine), [str(len(shards[n].episodes)) for n in mine]
-        splits.append(files | {"numBytes": str(size), "shardLengths": lengths})
-    description = "Scripted demonstrations in the two-arm simulation of rdt-data."
-    about = {"name": RLDS_NAME, "version": RLDS_VERSION, "description": description, "moduleName": __name__}
-    return about | {"fileFormat": "tfrecord", "splits": splits}
-
-
-def _nested(features: Mapping[str, Feature]) -> dict[str, Any]:
-    """A features dictionary with one level for each part of the slash paths."""
-    groups: dict[str, dict[str, Feature]] = {}
-    for key, feature in features.items():
-        first, _, rest = key.partition("/")
-        groups.setdefault(first, {})[rest] = feature
-    inner = {name: _described(group[""]) if "" in group else _nested(group) for name, group in groups.items()}
-    return _class("features_dict.FeaturesDict") | {"featuresDict": {"features": inner}}
-
-
-def _described(feature: Feature) -> dict[str, Any]:
-    """A feature as features.json says it."""
-    shape = {"dimensions": [str(side) for side in feature.shape]} if feature.shape else {}
-    if feature.kind == "text":
-        content = _class("text_feature.Text") | {"text": {}}
-    elif feature.kind == "jpeg":
-        image = {"shape": shape, "dtype": "uint8", "encodingFormat": "jpeg"}
-        content = _class("image_feature.Image") | {"image": image}
-    else:
-        tensor = {"shape": shape, "dtype": feature.kind, "encoding": "none"}
-        content = _class("tensor_feature.Tensor" if feature.shape else "scalar.Scalar") | {"tensor": tensor}
-    return content | {"description": feature.description}
-
-
-def _class(name: str) -> dict[str, Any]:
-    return {"pythonClassName": f"tensorflow_datasets.core.features.{name}"}
+def _join(root: Path, shard: Shard) -> None:
+    """Make a shard of its pieces: TFRecord files one after the other are a TFRecord file."""
+    pieces = [_piece(root, number) for number in shard.episodes]
+    with _whole(root / shard.file_name) as partial, partial.open("wb") as whole:
+        for piece in pieces:
+            with piece.open("rb") as part:
+                shutil.copyfileobj(part, whole)
+    for piece in pieces:
+        piece.unlink()
 
 
 def _write_tables(root: Path, shards: Sequence[Shard], record_bytes: Sequence[int]) -> None:
@@ -286,6 +205,27 @@ def _make_room(roots: Mapping[str, Path], overwrite: bool) -> None:
         path.unlink()
     for root in roots.values():
         root.mkdir(parents=True, exist_ok=True)
+
+
+@contextlib.contextmanager
+def _problems_told(directory: Path) -> Iterator[None]:
+    """Tell an OSError as what the user can mend. It ends workers at once, which an RdtError would not."""
+    try:
+        yield
+    except OSError as error:
+        problem = f"cannot write {error.filename or directory}: {error.strerror or error}"
+        raise RdtError(problem, remedy="check permissions and free space, then run again with --overwrite") from error
+
+
+@contextlib.contextmanager
+def _nothing_half_written(roots: Mapping[str, Path]) -> Iterator[None]:
+    """In the end delete what has no final name: pieces, and files of workers that were ended while they wrote."""
+    try:
+        yield
+    finally:
+        for root in roots.values():
+            for path in root.glob(".*.partial"):
+                path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -24,7 +24,8 @@ import numpy.typing as npt
 import pytest
 
 import cli.data
-from converters.demo_data import ALOHA_CAMERAS, RLDS_FEATURES, RLDS_NAME, RLDS_VERSION, Shard, rlds_features, rlds_info
+from converters.demo_data import ALOHA_CAMERAS
+from converters.demo_rlds import RLDS_FEATURES, RLDS_NAME, RLDS_VERSION, Shard, rlds_features, rlds_info
 from converters.readers.tfrecord import example_proto, write_records
 from rdt_data.images import encode_jpeg
 

@@ -11,8 +11,9 @@ import simplejpeg
 from hypothesis import given
 from hypothesis import strategies as st
 
-from converters import demo_data
-from converters.demo_data import plan_shards, write_demo_data
+from converters import demo_data, demo_rlds
+from converters.demo_data import write_demo_data
+from converters.demo_rlds import plan_shards
 from converters.readers.tfrecord import example_proto, masked_crc32c
 from rdt_data import sim
 from rdt_data.errors import RdtError
@@ -33,7 +34,7 @@ def written(tmp_path_factory):
     data = write_demo_data(
         tmp_path_factory.mktemp("demo"), episodes=EPISODES, seed=5, progress=lambda *at: progress.append(at)
     )
-    demos = [sim.record(5, number, image_size=demo_data.IMAGE_SIZE) for number in range(EPISODES)]
+    demos = [sim.record(5, number, image_size=demo_rlds.IMAGE_SIZE) for number in range(EPISODES)]
     return Written(data, demos, progress)
 
 
@@ -124,15 +125,15 @@ def test_rlds_records_read_back(written):
         assert list(lists["episode_metadata/file_path"].bytes_list.value) == [
             f"demo_two_arm/seed_5/episode_{number}".encode()
         ]
-        for camera, name in demo_data.RLDS_CAMERAS.items():
+        for camera, name in demo_rlds.RLDS_CAMERAS.items():
             jpegs = lists[f"steps/observation/{name}"].bytes_list.value
             assert_same_picture(jpegs[17], demo.observations[17].images[camera])
 
 
 def test_every_feature_has_as_many_values_as_its_table_says(written):
     for lists in examples(written.data.roots["rlds"]):
-        assert set(lists) == set(demo_data.RLDS_FEATURES)
-        for key, feature in demo_data.RLDS_FEATURES.items():
+        assert set(lists) == set(demo_rlds.RLDS_FEATURES)
+        for key, feature in demo_rlds.RLDS_FEATURES.items():
             name = {"float32": "float_list", "bool": "int64_list"}.get(feature.kind, "bytes_list")
             per_step = 1 if feature.kind == "jpeg" else int(np.prod(feature.shape, dtype=int))
             steps = sim.EPISODE_STEPS if key.startswith("steps/") else 1
@@ -197,17 +198,6 @@ def test_earlier_demo_data_is_refused_and_with_overwrite_replaced_whole(tmp_path
     }
 
 
-def test_an_interrupted_run_leaves_only_whole_files(tmp_path, monkeypatch):
-    def stop(path, demo, frames):
-        path.write_bytes(b"half")
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(demo_data, "write_aloha", stop)
-    with pytest.raises(KeyboardInterrupt):
-        write_demo_data(tmp_path, episodes=2)
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -215,6 +205,7 @@ def test_an_interrupted_run_leaves_only_whole_files(tmp_path, monkeypatch):
         ({"formats": []}, "choose from aloha, rlds"),
         ({"episodes": 0}, "at least 1 episode"),
         ({"seed": -1}, "0 <= seed"),
+        ({"workers": 0}, "--workers 1 or more"),
     ],
 )
 def test_what_cannot_be_written_is_refused_before_anything_is(tmp_path, arguments, message):
@@ -233,7 +224,7 @@ def test_a_file_in_place_of_the_directory_is_refused(tmp_path):
 def test_shards_hold_every_episode_once_in_order_and_none_too_many(episodes):
     shards = plan_shards(episodes)
     assert [number for shard in shards for number in shard.episodes] == list(range(episodes))
-    assert all(0 < len(shard.episodes) <= demo_data.SHARD_EPISODES for shard in shards)
+    assert all(0 < len(shard.episodes) <= demo_rlds.SHARD_EPISODES for shard in shards)
     assert {shard.split for shard in shards} == ({"train", "val"} if episodes > 1 else {"train"})
     for split in ("train", "val"):
         mine = [shard for shard in shards if shard.split == split]
