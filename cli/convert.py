@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def convert(
     source: Annotated[Path, typer.Argument(help="Directory (or file) of the raw dataset.")],
-    dest: Annotated[Path, typer.Argument(help="The store to write, DEST.zarr.")],
+    dest: Annotated[str, typer.Argument(help="The store to write, DEST.zarr (path or URL).")],
     dataset: Annotated[str | None, typer.Option(help="Name of its spec; found in the source where it can be.")] = None,
     spec: Annotated[Path | None, typer.Option(help="Your own spec, a YAML file.")] = None,
     split: Annotated[str | None, typer.Option(help="train, val, all, or train+val (RLDS; default: train).")] = None,
@@ -112,7 +112,7 @@ def _positive(image_size: int | None) -> int | None:
 
 def _convert(
     source: Path,
-    dest: Path,
+    dest: str,
     request: "Request",
     workers: int,
     ray: str | None,

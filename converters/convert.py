@@ -1,16 +1,14 @@
 """Convert one episode, and one part of a plan: what runs in a worker.
 
 `convert_episode` is pure: (spec, raw episode) -> Episode. `convert_part` reads a part's segments, writes the part
-beside its place, and renames it. A broken episode ends the part ("stop") or is listed with its reason
+where its destination says, and commits it. A broken episode ends the part ("stop") or is listed with its reason
 ("quarantine"); either way the part that becomes visible holds whole episodes only.
 """
 
-import shutil
-import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from converters.clock import ClockReader
 from converters.fields import FieldReader, action_of, keep
@@ -24,6 +22,9 @@ from rdt_data.episode import CameraFormat, Episode
 from rdt_data.errors import RdtError, SourceError
 from rdt_data.images import Encoded
 
+if TYPE_CHECKING:
+    from rdt_data.destination import Place
+
 OnError = Literal["stop", "quarantine"]
 
 
@@ -36,8 +37,7 @@ class PartJob:
     root: Path
     request: Request
     cameras: Mapping[str, CameraFormat]
-    dest: Path
-    scratch: Path  # where this attempt may write
+    place: "Place"
     on_error: OnError
 
 
@@ -117,20 +117,22 @@ def convert_frames(
     return frames
 
 
-def read_segments(job: PartJob) -> Iterator[tuple[Segment, int, RawEpisode | SourceError]]:
+def read_segments(
+    request: Request, root: Path, segments: Sequence[Segment]
+) -> Iterator[tuple[Segment, int, RawEpisode | SourceError]]:
     """Every episode of a part in order, patched, or the error it could not be opened for.
 
     What is wrong with a file as a whole is told of each episode not yet read; found after the last one (a file with
     more records than it should have) it is told of the number behind the last.
     """
-    reader = reader_named(job.request.spec.reader)
-    for segment in job.segments:
+    reader = reader_named(request.spec.reader)
+    for segment in segments:
         read = segment.start
         try:
-            with reader.open_file(job.root, segment.file, job.request.spec.options) as file:
+            with reader.open_file(root, segment.file, request.spec.options) as file:
                 for number in range(segment.start, segment.stop):
                     try:
-                        raw: RawEpisode | SourceError = open_episode(file, number, job.request.spec)
+                        raw: RawEpisode | SourceError = open_episode(file, number, request.spec)
                     except SourceError as error:
                         raw = error
                     read = number + 1
@@ -142,13 +144,11 @@ def read_segments(job: PartJob) -> Iterator[tuple[Segment, int, RawEpisode | Sou
 
 def convert_part(job: PartJob) -> PartReport:
     """Make one part visible, or say in the report why not. Never leaves anything half-written in sight."""
-    from rdt_data.ledger import commit, disk_problems_told
     from rdt_data.parts import PartWriter
 
     report = PartReport(job.part)
-    temporary = job.scratch / f"{job.part}-{uuid.uuid4().hex}"
     try:
-        with disk_problems_told(job.dest):
+        with job.place.room(job.part) as temporary:
             writer = PartWriter(temporary, job.cameras)
             try:
                 _fill(writer, job, report)
@@ -157,19 +157,17 @@ def convert_part(job: PartJob) -> PartReport:
                 summary = writer.close(about)
             finally:
                 writer.abandon()
-            commit(temporary, job.dest, job.part)
+            job.place.commit(temporary, job.part)
         report.episodes, report.steps = summary["episodes"], summary["steps"]
         report.bytes = sum(size for size, _ in summary["files"].values())
     except RdtError as error:
         report.error = error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return report
 
 
 def _fill(writer: Any, job: PartJob, report: PartReport) -> None:
     convert = EpisodeConverter(job.request)
-    for segment, number, raw in read_segments(job):
+    for segment, number, raw in read_segments(job.request, job.root, job.segments):
         try:
             if isinstance(raw, SourceError):
                 raise raw

@@ -35,7 +35,7 @@ class ConvertReport:
 
 def convert_dataset(
     source: Path,
-    dest: Path,
+    dest: str | Path,
     request: Request,
     *,
     workers: int = 1,
@@ -44,7 +44,7 @@ def convert_dataset(
     overwrite: bool = False,
     progress: Progress = lambda plan, report: None,
 ) -> ConvertReport:
-    """Convert `source` into the store `dest`; continues what an earlier run of the same request left.
+    """Convert `source` into the store `dest`, a path or URL; continues what an earlier run of the same request left.
 
     workers: local processes (1: this one). ray: address of a cluster, or "local". Raises RdtError: with
     `on_error="stop"` the first broken episode (in the order of completion), after the parts that were under way
@@ -52,13 +52,15 @@ def convert_dataset(
     """
     # Forked workers share what is imported by now; no thread may have been started before (see jobs.Workers).
     import rdt_data.parts  # noqa: F401  # for the workers
-    from rdt_data.ledger import Ledger
+    from rdt_data.destination import begin
 
+    if str(dest).startswith("memory://") and (workers > 1 or ray is not None):
+        raise RdtError(f"{dest} is in the memory of one process", remedy="use --workers 1, or a store that all reach")
     plan = make_plan(source, request)
     processes = min(workers, len(plan.parts))
     with (
         Workers(processes, ray=ray) as pool,
-        Ledger(dest, plan.header(), plan.entries(), overwrite=overwrite) as ledger,
+        begin(dest, plan.header(), plan.entries(), overwrite=overwrite) as ledger,
         pool.stopped_first(),  # a worker that went on would write where the ledger cleans up
     ):
         report = ConvertReport(str(dest), request.dataset, len(plan.parts), already=len(ledger.done))
@@ -67,9 +69,7 @@ def convert_dataset(
         for part in done.values():
             progress(plan, part)
         jobs = [
-            PartJob(
-                number, part, plan.root, request, plan.cameras, ledger.dest.absolute(), ledger.run.absolute(), on_error
-            )
+            PartJob(number, part, plan.root, request, plan.cameras, ledger.place, on_error)
             for number, part in enumerate(plan.parts)
             if number not in done
         ]

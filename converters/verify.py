@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from converters.convert import EpisodeConverter, PartJob, convert_frames, quarantine_entry, read_segments
+from converters.convert import EpisodeConverter, convert_frames, quarantine_entry, read_segments
 from converters.fields import keep
 from converters.plan import Plan, Request, make_plan
 from converters.spec import DatasetSpec, parse_spec
@@ -251,9 +251,8 @@ Checksums = dict[str, list[int]]
 
 def _again(plan: Plan, part: int, left_out: dict[str, list[dict[str, Any]]]) -> Iterator[tuple[Episode, Checksums]]:
     """The episodes of a part converted again, with the CRC32C of each frame; fills `left_out`."""
-    job = PartJob(part, plan.parts[part], plan.root, plan.request, plan.cameras, Path(), Path(), "quarantine")
     convert = EpisodeConverter(plan.request)
-    for segment, number, raw in read_segments(job):
+    for segment, number, raw in read_segments(plan.request, plan.root, plan.parts[part]):
         try:
             if isinstance(raw, SourceError):
                 raise raw

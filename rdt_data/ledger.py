@@ -13,7 +13,7 @@ import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -21,9 +21,10 @@ from typing import Any, Self
 import fsspec
 import zarr
 
+from rdt_data.changes import refuse_changed_source, refuse_other_command
 from rdt_data.errors import StoreError
 from rdt_data.seal import sealed
-from rdt_data.store import FORMAT, VERSION, read_attributes
+from rdt_data.store import CONTENT, FORMAT, VERSION, read_attributes
 
 Plan = Sequence[Mapping[str, Any]]
 """For each part, in order: what it is made from. Equal entries mean equal parts.
@@ -32,7 +33,28 @@ Plan = Sequence[Mapping[str, Any]]
 """
 
 _LOCAL = fsspec.filesystem("file")
-_CONTENT = ("zarr.json", "parts", "language", "stats", "splits.json")
+
+
+@dataclass(frozen=True, slots=True)
+class LocalPlace:
+    """Where the workers of one run make parts and commit them. dest: the store; run: the folder of the run."""
+
+    dest: Path
+    run: Path
+
+    @contextmanager
+    def room(self, part: int) -> Iterator[Path]:
+        """A path to write a part at, beside its place; removed afterwards. Raises StoreError for the disk."""
+        temporary = self.run / f"{part}-{uuid.uuid4().hex}"
+        try:
+            with disk_problems_told(self.dest):
+                yield temporary
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def commit(self, finished: Path, part: int) -> None:
+        """Make a finished part visible."""
+        commit(finished, self.dest, part)
 
 
 class Ledger:
@@ -63,6 +85,11 @@ class Ledger:
     @property
     def _scratch(self) -> Path:
         return self.dest / ".partial"
+
+    @property
+    def place(self) -> LocalPlace:
+        """What workers are given; they may have another working directory."""
+        return LocalPlace(self.dest.absolute(), self.run.absolute())
 
     def path(self, part: int) -> Path:
         """Where a worker may write part number `part` before it is committed."""
@@ -122,11 +149,7 @@ class Ledger:
             zarr.create_group(self.dest, zarr_format=3, attributes={**header, "complete": False})  # last: now it is one
             return {}
         stored = read_attributes(_LOCAL, str(self.dest))
-        if differences := _differences(header, stored):
-            raise StoreError(
-                f"{self.dest} was begun by a different command:\n{differences}",
-                remedy="repeat the first command to continue it, choose another destination, or use --overwrite",
-            )
+        refuse_other_command(self.dest, header, stored)
         return self._finished_parts()
 
     def _finished_parts(self) -> dict[int, dict[str, Any]]:
@@ -138,12 +161,7 @@ class Ledger:
                 continue
             part = int(entry.name)
             then, now = (plan[part] if part < len(plan) else None for plan in (stored, self.plan))
-            if now != then:
-                raise StoreError(
-                    f"{self.dest}: the source of part {part} has changed since it was converted:\n"
-                    f"  then {_only_in(then, now)}\n  now  {_only_in(now, then)}",
-                    remedy="convert to another destination, or start again with --overwrite",
-                )
+            refuse_changed_source(self.dest, part, now, then)
             attributes = whole_part(entry)
             if attributes is None:  # a power failure can lose the end of a file whose rename survived
                 self._bury(entry)
@@ -204,7 +222,7 @@ def _refuse_foreign(dest: Path) -> None:
     if "zarr.json" in names:
         ours = read_attributes(_LOCAL, str(dest)).get("format") == FORMAT
     else:  # a run that was killed before it had begun a store, or while it replaced one
-        left = _CONTENT if (dest / ".partial" / "lock").exists() else ()
+        left = CONTENT if (dest / ".partial" / "lock").exists() else ()
         ours = all(name in left or (name.startswith("zarr.") and name.endswith(".partial")) for name in names)
     if not ours:
         raise StoreError(
@@ -247,38 +265,9 @@ def _open_lock(dest: Path, tries: int = 100) -> int:
 
 
 def _remove_store(dest: Path) -> None:
-    for name in _CONTENT:  # zarr.json first: half a store is none
+    for name in CONTENT:  # zarr.json first: half a store is none
         path = dest / name
         if path.is_dir():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
-
-
-def _differences(header: Mapping[str, Any], stored: Mapping[str, Any]) -> str:
-    lines = []
-    for key in header:
-        for name, now, then in _leaves(key, header[key], stored.get(key)):
-            lines.append(f"  {name}: then {then!r}, now {now!r}")
-    return "\n".join(line if len(line) < 300 else line[:300] + " …" for line in lines)
-
-
-def _leaves(name: str, now: Any, then: Any) -> list[tuple[str, Any, Any]]:
-    """The innermost values that differ, with their dotted names."""
-    if isinstance(now, dict) and isinstance(then, dict):
-        keys = list(now) + [key for key in then if key not in now]
-        return [leaf for key in keys for leaf in _leaves(f"{name}.{key}", now.get(key), then.get(key))]
-    return [] if now == then else [(name, now, then)]
-
-
-def _only_in(entry: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> str:
-    """The sources of one part that differ from those of another plan, in words."""
-    if entry is None:
-        return "nothing (the source has fewer files)"
-    differing = [row for row in entry["sources"] if other is None or row not in other["sources"]]
-    lines = [f"{file}, episodes {a}:{b}, {size} bytes, of {_time(ns)}" for file, a, b, size, ns in differing[:3]]
-    return "; ".join(lines) + (f"; and {len(differing) - 3} more" if len(differing) > 3 else "")
-
-
-def _time(ns: int) -> str:
-    return f"{datetime.fromtimestamp(ns // 10**9):%Y-%m-%d %H:%M:%S}.{ns % 10**9:09}"

@@ -23,7 +23,7 @@ import numpy as np
 import zarr
 
 from rdt_data.errors import StoreError
-from rdt_data.seal import broken_seals, sealed
+from rdt_data.seal import broken_seals, group_document, sealed
 from rdt_data.shards import crc32c
 from rdt_data.staging import new_directory
 from rdt_data.store import FORMAT, VERSION, Dataset, Part, open_dataset, read_attributes
@@ -238,5 +238,4 @@ def _rename_ids(folder: Path, prefix: str) -> None:
 def _write_group(folder: Path, attributes: Mapping[str, Any]) -> None:
     """A Zarr v3 group, as zarr writes it."""
     folder.mkdir(parents=True, exist_ok=True)
-    document = {"attributes": dict(attributes), "zarr_format": 3, "node_type": "group"}
-    (folder / "zarr.json").write_text(json.dumps(document, indent=2))
+    (folder / "zarr.json").write_bytes(group_document(attributes))

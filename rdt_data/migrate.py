@@ -5,7 +5,6 @@ returns, which replace the store's own by one rename. Killed at any moment, a st
 one and readable as that; run again, the rest is done. A store of today's version is left as it is.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,7 @@ import fsspec
 
 from rdt_data.errors import StoreError
 from rdt_data.remote import file_system
-from rdt_data.seal import broken_seals, sealed
+from rdt_data.seal import broken_seals, group_document, sealed
 from rdt_data.staging import replace_file
 from rdt_data.store import FORMAT, VERSION, read_attributes
 
@@ -66,7 +65,7 @@ def migrate_store(store: str, *, dry_run: bool = False) -> MigrateReport:
             attributes = {**migration.step(fs, path, attributes), "version": version + 1}
             if attributes["complete"]:
                 attributes = sealed(fs, path, attributes)
-            replace_file(fs, f"{path}/zarr.json", _group_document(attributes))
+            replace_file(fs, f"{path}/zarr.json", group_document(attributes))
     return MigrateReport(store, first, VERSION, tuple(steps), dry_run)
 
 
@@ -85,8 +84,3 @@ def _refuse_damaged(fs: fsspec.AbstractFileSystem, path: str, attributes: Mappin
     """A new seal would hide damage that the old one shows."""
     if attributes["complete"] and (broken := broken_seals(fs, path, attributes)):
         raise StoreError(f"{path} is damaged: {broken[0]}", remedy="convert this dataset again")
-
-
-def _group_document(attributes: Mapping[str, Any]) -> bytes:
-    """The zarr.json of a group, as zarr writes it."""
-    return json.dumps({"attributes": attributes, "zarr_format": 3, "node_type": "group"}, indent=2).encode()

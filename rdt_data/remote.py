@@ -14,11 +14,12 @@ import os
 import random
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import fsspec
-from fsspec.asyn import AsyncFileSystem
+from fsspec.asyn import AsyncFileSystem, sync
 from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
 from fsspec.implementations.local import LocalFileSystem
 
@@ -32,6 +33,9 @@ FIRST_WAIT, LONGEST_WAIT = 0.1, 10.0
 
 AT_ONCE = 32
 """Requests of one process under way."""
+
+UPLOADS = 4
+"""Files of one process on their way to an object store; each may be in memory, up to 100 MB of it."""
 
 PIECE = 8 << 20
 """Bytes of one range request; a single connection to an object store gives some 50 to 100 MB/s."""
@@ -99,6 +103,35 @@ def read_many(fs: Any, paths: Sequence[str]) -> list[bytes | None]:
     return found
 
 
+def put_folder(fs: Any, folder: Path, path: str, *, leave: str) -> None:
+    """Put every file below a folder of this machine but `leave`, some at once. fs: not a local one."""
+    files = [file for file in sorted(folder.rglob("*")) if file.is_file() and file != folder / leave]
+    pairs = [(str(file), f"{path}/{file.relative_to(folder).as_posix()}") for file in files]
+    _at_once(fs, UPLOADS, [partial(fs._put_file, *pair) for pair in pairs])
+
+
+def remove_tree(fs: Any, path: str) -> None:
+    """Remove an object and all below it. fs: not a local one."""
+    _at_once(fs, AT_ONCE, [partial(fs._rm_file, name) for name in fs.find(path)])
+
+
+def _at_once(fs: Any, most: int, calls: Sequence[Callable[[], Awaitable[Any]]]) -> None:
+    """Run coroutines, at most so many at a time. All have ended when the first error is raised."""
+
+    async def run() -> list[Any]:
+        room = asyncio.Semaphore(most)
+
+        async def one(call: Callable[[], Awaitable[Any]]) -> Any:
+            async with room:
+                return await call()
+
+        return await asyncio.gather(*map(one, calls), return_exceptions=True)
+
+    for outcome in sync(fs.loop, run):
+        if isinstance(outcome, BaseException):
+            raise outcome
+
+
 def _options(url: str) -> dict[str, Any]:
     """What a file system is made with: no stale listings; for S3 one try a request, and connections enough."""
     protocol = url.partition("://")[0] if "://" in url else "file"
@@ -150,8 +183,12 @@ class Patient(AsyncFileSystem):  # type: ignore[misc]  # fsspec declares no type
                 await asyncio.sleep(wait * random.uniform(0.5, 1))
             try:
                 return await call()
-            except _ANSWERS:
-                raise
+            except _ANSWERS as error:
+                if operation != "write":
+                    raise
+                raise RemoteError(
+                    f"{self._url(path)}: cannot write: {error}", remedy="check the URL; its bucket must be there"
+                ) from error
             except _kinds(_REFUSALS) as error:
                 raise RemoteError(
                     f"{self._url(path)}: cannot {operation}: {error}",

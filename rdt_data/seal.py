@@ -16,6 +16,11 @@ from rdt_data.shards import crc32c
 _PLAIN_GROUP = {"zarr_format": 3, "node_type": "group"}
 
 
+def group_document(attributes: Mapping[str, Any]) -> bytes:
+    """The zarr.json of a group, as zarr writes it."""
+    return json.dumps({"attributes": dict(attributes), **_PLAIN_GROUP}, indent=2).encode()
+
+
 def sealed(fs: fsspec.AbstractFileSystem, store: str, attributes: Mapping[str, Any]) -> dict[str, Any]:
     """The attributes of a finished store, with the checksums of itself, of `parts` and of each part."""
     parts = range(len(attributes["parts"]))

@@ -24,6 +24,9 @@ FORMAT = "rdt-data"
 VERSION = 2
 """1: every mask is (128,). 2: a part may also hold the masks of its steps, and phrasings (`rdt_data.migrate`)."""
 
+CONTENT = ("zarr.json", "parts", "language", "stats", "splits.json")
+"""What lies in a store."""
+
 
 def open_dataset(url: str) -> "Dataset":
     """Open a store by path or URL. Raises StoreError when there is none, or not one of this project."""
