@@ -20,7 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from rdt_data.errors import RdtError
-from rdt_data.sim_render import ArmShape, Block, Camera, Colour, FloatArray, Image, render
+from rdt_data.sim_canvas import Camera, Colour, FloatArray, Image
+from rdt_data.sim_render import ArmShape, Block, render
 
 Joints = npt.NDArray[np.floating[Any]]
 

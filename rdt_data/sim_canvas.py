@@ -1,0 +1,161 @@
+"""A camera, and the picture it takes of shapes given in the world: polygons, rods, balls; OpenCV, anti-aliased.
+
+In: points in metres of the world frame, radii in metres, colours. Out: an RGB image. Points are projected many at a
+time, because a picture of the world is some eighty of them and NumPy's price is per call; shapes are then painted one
+by one, each over the last. Knows neither arms nor blocks. The same input gives the same pixels.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+Image = npt.NDArray[np.uint8]
+Colour = tuple[int, int, int]  # RGB, 0..255
+Fixed = npt.NDArray[np.int32]  # pixel coordinates times FIXED
+Flags = npt.NDArray[np.bool_]
+
+NEAR: Final = 0.03  # m, nothing closer to the camera is drawn
+OVERSAMPLE: Final = 2  # drawn this much larger and averaged down
+SUBPIXEL: Final = 4  # binary digits of a pixel that OpenCV's fixed-point coordinates keep
+FIXED: Final = 2**SUBPIXEL
+FAR_OUT: Final = 16000.0  # pixels; coordinates are clipped here so that fixed point cannot overflow
+LEAST_RADIUS: Final = 0.5  # pixels
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Camera:
+    """A pinhole camera: where it is, how it is turned, how far it zooms. Two cameras are never equal."""
+
+    position: FloatArray  # (3,) m
+    axes: FloatArray  # (3, 3) rows: right, down, forward; unit vectors in the world
+    focal: float  # focal length divided by the image width
+
+    @classmethod
+    def looking_at(cls, position: FloatArray, target: FloatArray, up: FloatArray, focal: float) -> "Camera":
+        """A camera at `position` with `target` in its centre and `up` upwards in the image (each (3,))."""
+        forward = (target - position) / math.dist(target, position)
+        right = _cross(forward, up)
+        right /= math.sqrt(right @ right)
+        return cls(position, np.array([right, _cross(forward, right), forward]), focal)
+
+    def see(self, points: FloatArray) -> FloatArray:
+        """points: (..., 3) m in the world. returns: (..., 3) m to the right, down and forward of the camera."""
+        seen: FloatArray = (points - self.position) @ self.axes.T
+        return seen
+
+
+@dataclass(frozen=True, slots=True)
+class Rods:
+    """Round-ended, tapered rods as a camera sees them: M groups of N, in fixed-point pixels."""
+
+    discs: list[list[list[list[int]]]]  # (M, N, 2, 3): x, y, radius of both ends
+    sides: Fixed  # (M, N, 4, 2) corners of what lies between the ends
+    in_front: list[list[bool]]  # (M, N) whether any of it is in front of the camera
+    shown: list[list[bool]]  # (M, N) whether any of it can be in the picture
+    long: list[list[bool]]  # (M, N) whether there is anything between the ends
+
+
+class Canvas:
+    """Pixels that take shapes given in the world. size: (H, W) of the finished picture."""
+
+    def __init__(self, camera: Camera, size: tuple[int, int], pixels: Image | None = None) -> None:
+        self.camera = camera
+        self.size = size
+        height, width = (OVERSAMPLE * side for side in size)
+        self.scale = camera.focal * width  # pixels for right / forward = 1
+        self.middle = (width / 2 - 0.5, height / 2 - 0.5)
+        self.pixels: Image = np.empty((height, width, 3), np.uint8) if pixels is None else pixels
+
+    def fill(self, colour: Colour) -> None:
+        cv2.rectangle(self.pixels, (0, 0), self.pixels.shape[1::-1], colour, cv2.FILLED)
+
+    def project(self, points: FloatArray) -> tuple[Fixed, Flags]:
+        """points: (..., 3) m. returns: (..., 2) fixed-point pixels, and (...) which are in front of the camera."""
+        seen = self.camera.see(points)
+        flat = seen[..., :2] / np.maximum(seen[..., 2:], NEAR) * self.scale + self.middle
+        return np.rint(_clipped(flat) * FIXED).astype(np.int32), seen[..., 2] > NEAR
+
+    def polygon(self, corners: Fixed, colour: Colour) -> None:
+        """A convex polygon. corners: (N, 2) from `project`."""
+        cv2.fillConvexPoly(self.pixels, corners, colour, cv2.LINE_AA, SUBPIXEL)
+
+    def see_rods(self, points: FloatArray, ends: npt.NDArray[np.int64], radii: FloatArray) -> Rods:
+        """Where rods between points are. points: (M, P, 3) m; ends: (N, 2) points; radii: (N, 2) m at the ends."""
+        seen = self.camera.see(points)[:, ends]  # (M, N, 2, 3)
+        near = seen[..., 2] > NEAR  # (M, N, 2)
+        in_front = near.any(axis=-1)
+        if not near.all():
+            seen = _cut(seen, near)
+        zoom = self.scale / seen[..., 2:]  # (M, N, 2, 1)
+        places = _clipped(seen[..., :2] * zoom + self.middle)  # (M, N, 2, 2)
+        sizes = np.minimum(np.maximum(radii[..., np.newaxis] * zoom, LEAST_RADIUS), FAR_OUT)  # (M, N, 2, 1)
+        out = ((places + sizes).max(axis=-2) < 0) | ((places - sizes).min(axis=-2) > self.pixels.shape[1::-1])
+        along = places[..., 1, :] - places[..., 0, :]  # (M, N, 2)
+        length = np.hypot(along[..., 0], along[..., 1])
+        long = length > 0.1
+        normal = along[..., ::-1] * (-1.0, 1.0) / np.where(long, length, 1.0)[..., np.newaxis]
+        aside = sizes * normal[..., np.newaxis, :]  # (M, N, 2, 2)
+        sides = np.concatenate([places + aside, (places - aside)[..., ::-1, :]], axis=-2)
+        discs = np.concatenate([places, sizes], axis=-1)
+        return Rods(
+            np.rint(discs * FIXED).astype(np.int64).tolist(),
+            np.rint(sides * FIXED).astype(np.int32, order="C"),
+            in_front.tolist(),
+            (in_front & ~out.any(axis=-1)).tolist(),
+            long.tolist(),
+        )
+
+    def paint_rods(self, rods: Rods, group: int, numbers: Iterable[int], colour: Colour) -> None:
+        """Some rods of one group, in this order: the discs at both ends and what lies between them."""
+        for n in numbers:
+            if rods.shown[group][n]:
+                start, end = rods.discs[group][n]
+                self._disc(start, colour)
+                self._disc(end, colour)
+                if rods.long[group][n]:
+                    self.polygon(rods.sides[group, n], colour)
+
+    def paint_balls(self, rods: Rods, group: int, numbers: Iterable[int], colour: Colour) -> None:
+        """Rods of no length."""
+        for n in numbers:
+            if rods.in_front[group][n]:
+                self._disc(rods.discs[group][n][0], colour)
+
+    def finished(self) -> Image:
+        """The picture averaged down to the size asked for."""
+        return np.asarray(cv2.resize(self.pixels, self.size[::-1], interpolation=cv2.INTER_AREA), np.uint8)
+
+    def _disc(self, disc: list[int], colour: Colour) -> None:
+        x, y, radius = disc
+        cv2.circle(self.pixels, (x, y), radius, colour, cv2.FILLED, cv2.LINE_AA, SUBPIXEL)
+
+
+def _cross(a: FloatArray, b: FloatArray) -> FloatArray:
+    """The cross product of two (3,) vectors; NumPy's own takes ten times as long for one."""
+    (ax, ay, az), (bx, by, bz) = a.tolist(), b.tolist()
+    return np.array([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx])
+
+
+def _clipped(places: FloatArray) -> FloatArray:
+    """Pixels within FAR_OUT; `np.clip` takes longer for few numbers."""
+    return np.asarray(np.minimum(np.maximum(places, -FAR_OUT), FAR_OUT))
+
+
+def _cut(seen: FloatArray, near: Flags) -> FloatArray:
+    """Rods without what is not in front of the camera; those without anything in front become any that are.
+
+    seen: (M, N, 2, 3) m as the camera sees both ends; near: (M, N, 2) which are in front.
+    """
+    start, end = seen[..., 0, :], seen[..., 1, :]  # (M, N, 3)
+    crossing = near[..., 0] != near[..., 1]
+    share = np.where(crossing, NEAR - start[..., 2], 0.0) / np.where(crossing, end[..., 2] - start[..., 2], 1.0)
+    cut = start + share[..., np.newaxis] * (end - start)
+    kept = np.where(near[..., np.newaxis], seen, cut[..., np.newaxis, :])
+    kept[~near.any(axis=-1)] = 1.0
+    return kept
