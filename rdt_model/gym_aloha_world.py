@@ -113,7 +113,12 @@ class GymAlohaWorld:
         return self._env.unwrapped._env
 
     def _draw(self, size: tuple[int, int]) -> Pixels:
-        return np.asarray(self._simulation.physics.render(*size, camera_id="top"), np.uint8)
+        import mujoco
+
+        try:
+            return np.asarray(self._simulation.physics.render(*size, camera_id="top"), np.uint8)
+        except (RuntimeError, mujoco.FatalError) as error:
+            raise _cannot_draw(error) from None
 
 
 def _make(task: str, shadows: bool) -> tuple[Any, int]:
@@ -124,15 +129,10 @@ def _make(task: str, shadows: bool) -> tuple[Any, int]:
         import gymnasium
 
         env = gymnasium.make(task, obs_type="pixels_agent_pos", disable_env_checker=True)
-    except ImportError as error:
-        raise RdtError(
-            f"{task} needs gym-aloha: {error}", remedy="pip install 'rdt-data[sim]'; drawing needs EGL (libegl1)"
-        ) from None
-    except RuntimeError as error:
-        raise RdtError(
-            f"{task}: MuJoCo cannot draw with MUJOCO_GL={os.environ['MUJOCO_GL']}: {error}",
-            remedy="install a driver with EGL (libegl1, or a GPU's own), or set MUJOCO_GL=osmesa",
-        ) from None
+    except ModuleNotFoundError as error:
+        raise RdtError(f"{task} needs gym-aloha: {error}", remedy="pip install 'rdt-data[sim]'") from None
+    except (ImportError, RuntimeError, AttributeError) as error:  # the last: PyOpenGL without the library it is told of
+        raise _cannot_draw(error) from None
     simulation: Any = env.unwrapped
     quality = simulation._env.physics.model.ptr.vis.quality
     quality.shadowsize, quality.offsamples = QUALITY[shadows]
@@ -145,3 +145,10 @@ def _vectors(task: Any) -> Any:
     """What stands for gym-aloha's own observation: its shape, and nothing drawn."""
     nothing = np.zeros((1, 1, 3), np.uint8)
     return lambda physics: {"qpos": task.get_qpos(physics), "images": {"top": nothing}}
+
+
+def _cannot_draw(error: Exception) -> RdtError:
+    return RdtError(
+        f"MuJoCo cannot draw with MUJOCO_GL={os.environ['MUJOCO_GL']}: {error}",
+        remedy="unset MUJOCO_GL and install EGL (the GPU's driver has it; without a GPU, Mesa's libegl1)",
+    )
