@@ -1,6 +1,5 @@
 """`rdt-data merge`: several stores into one."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,7 +8,9 @@ from cli.shell import INTERRUPTED, print_json
 
 
 def merge(
-    paths: Annotated[list[str], typer.Argument(metavar="STORE STORE... DEST", help="The stores, then the new one.")],
+    paths: Annotated[
+        list[str], typer.Argument(metavar="STORE STORE... DEST", help="The stores, then the new one (paths or URLs).")
+    ],
     copy: Annotated[bool, typer.Option("--copy", help="Copy files instead of linking them.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
@@ -19,7 +20,7 @@ def merge(
 
     try:
         with counting("merging", quiet=as_json) as progress:
-            report = merge_stores(paths[:-1], Path(paths[-1]), copy=copy, progress=progress)
+            report = merge_stores(paths[:-1], paths[-1], copy=copy, progress=progress)
     except KeyboardInterrupt:
         typer.echo("interrupted: nothing was written", err=True)
         raise typer.Exit(INTERRUPTED) from None

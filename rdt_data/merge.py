@@ -8,32 +8,22 @@ Ids: as they are, when no two of all episodes are equal. Otherwise every id gets
 "kitchen/episode_3", and only the arrays of ids are written anew. `source` never changes.
 """
 
-import errno
-import hashlib
-import json
 import os
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-import fsspec
-import numpy as np
-import zarr
-
 from rdt_data.errors import StoreError
-from rdt_data.seal import broken_seals, group_document, sealed
-from rdt_data.shards import crc32c
-from rdt_data.staging import new_directory
-from rdt_data.store import FORMAT, VERSION, Dataset, Part, open_dataset, read_attributes
+from rdt_data.merge_target import new_store
+from rdt_data.remote import is_local
+from rdt_data.seal import broken_seals
+from rdt_data.store import FORMAT, VERSION, Dataset, open_dataset, read_attributes
 from rdt_data.walk import walk
 
 Progress = Callable[[int, int], None]
 
 _CHOICES = ("action", "corrected")  # of a request: what decides how numbers are to be understood
-_NO_LINK = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EACCES}
-_LOCAL = fsspec.filesystem("file")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +41,9 @@ class MergeReport:
 
 
 def merge_stores(
-    stores: Sequence[str], dest: Path, *, copy: bool = False, progress: Progress = lambda done, total: None
+    stores: Sequence[str], dest: str | Path, *, copy: bool = False, progress: Progress = lambda done, total: None
 ) -> MergeReport:
-    """Make `dest` of `stores`. copy: never link. progress is told finished and all episodes.
+    """Make `dest`, a path or URL, of `stores`. copy: never link. progress is told finished and all episodes.
 
     Raises StoreError when dest exists, a store is unfinished or given twice, or they are not of the same kind.
     """
@@ -64,22 +54,18 @@ def merge_stores(
     prefixes = _prefixes(datasets) if _collide(datasets) else [None] * len(datasets)
     counts = [count for dataset in datasets for count in dataset.attributes["parts"]]
     episodes, steps = (sum(count[i] for count in counts) for i in (0, 1))
-    done = {True: 0, False: 0}
-    with new_directory(dest) as folder:
-        number = 0
+    number = linked = copied = 0
+    with new_store(dest, copy=copy) as target:
         for dataset, prefix in zip(datasets, prefixes, strict=True):
             for part in dataset.parts:
-                for linked in _place(dataset, part, folder / "parts" / str(number), copy):
-                    done[linked] += 1
-                if prefix is not None:
-                    _rename_ids(folder / "parts" / str(number), prefix)
+                placed = target.place(dataset, part, number, prefix)
+                linked, copied = linked + placed[0], copied + placed[1]
                 number += 1
                 progress(sum(count for count, _ in counts[:number]), episodes)
-        _write_group(folder / "parts", {"plan": [entry for dataset in datasets for entry in _plan(dataset)]})
         attributes = {**_header(datasets, prefixes), "complete": True, "parts": counts}
-        _write_group(folder, sealed(_LOCAL, str(folder), attributes))
+        target.finish([entry for dataset in datasets for entry in _plan(dataset)], attributes)
     urls = tuple(dataset.url for dataset in datasets)
-    return MergeReport(str(dest), urls, number, episodes, steps, prefixes[0] is not None, done[True], done[False])
+    return MergeReport(str(dest), urls, number, episodes, steps, prefixes[0] is not None, linked, copied)
 
 
 def no_single_source(dataset: Dataset) -> StoreError:
@@ -103,7 +89,7 @@ def _finished(store: str) -> Dataset:
 def _refuse_same(datasets: Sequence[Dataset]) -> None:
     if len(datasets) < 2:
         raise StoreError(f"{len(datasets)} stores are nothing to merge", remedy="give two stores or more, then DEST")
-    places = [os.path.realpath(dataset.path) if "file" in dataset.fs.protocol else dataset.url for dataset in datasets]
+    places = [os.path.realpath(dataset.path) if is_local(dataset.fs) else dataset.url for dataset in datasets]
     for number, place in enumerate(places):
         if place in places[:number]:
             raise StoreError(f"{datasets[number].url} is given twice", remedy="give each store once")
@@ -185,57 +171,3 @@ def _prefixes(datasets: Sequence[Dataset]) -> list[str | None]:
     names = [_name(dataset) for dataset in datasets]
     alike = len(set(names)) < len(names)
     return [f"{name}-{at}/" if alike else f"{name}/" for at, name in enumerate(names, 1)]
-
-
-def _place(dataset: Dataset, part: Part, folder: Path, copy: bool) -> Iterator[bool]:
-    """Every file of a part in its new place; yields for each whether it is linked."""
-    there = f"{dataset.path}/parts/{part.id}"
-    for path in ("zarr.json", *part.attributes["files"]):
-        if PurePosixPath(path).is_absolute() or ".." in path.split("/"):
-            raise StoreError(
-                f"{there} lists the file {path!r}, which lies outside of it", remedy="do not trust this store"
-            )
-        target = folder / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        yield _link_or_copy(dataset.fs, f"{there}/{path}", target, copy)
-
-
-def _link_or_copy(fs: fsspec.AbstractFileSystem, source: str, target: Path, copy: bool) -> bool:
-    if "file" not in fs.protocol:
-        fs.get_file(source, str(target))
-        return False
-    if not copy:
-        try:
-            os.link(source, target)
-            return True
-        except OSError as error:
-            if error.errno not in _NO_LINK:
-                raise
-    shutil.copyfile(source, target)
-    return False
-
-
-def _rename_ids(folder: Path, prefix: str) -> None:
-    """Write the ids of a part anew; its other files, some of them shared with another store, stay untouched."""
-    ids = f"{folder}/episodes/id"
-    private = folder / "episodes" / "id.own"
-    shutil.copytree(ids, private)  # a link would change the other store too
-    shutil.rmtree(ids)
-    private.rename(ids)
-    array = zarr.open_array(ids, mode="r+")
-    renamed = [prefix + str(name) for name in np.asarray(array[...])]
-    array[...] = np.array(renamed, dtype=object)
-    attributes = read_attributes(_LOCAL, str(folder))
-    files = dict(attributes["files"])
-    for path in [path for path in files if path.startswith("episodes/id/")]:
-        data = (folder / path).read_bytes()
-        files[path] = [len(data), crc32c(data)]
-    content = hashlib.sha256(json.dumps([attributes["content"], renamed]).encode()).hexdigest()
-    (folder / "zarr.json").unlink()  # it may be a link
-    _write_group(folder, {**attributes, "content": content, "files": files})
-
-
-def _write_group(folder: Path, attributes: Mapping[str, Any]) -> None:
-    """A Zarr v3 group, as zarr writes it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "zarr.json").write_bytes(group_document(attributes))

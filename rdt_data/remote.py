@@ -13,7 +13,9 @@ import asyncio
 import os
 import random
 import sys
+import tempfile
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -93,6 +95,13 @@ def local_path(url: str | Path) -> Path | None:
     return Path(LocalFileSystem._strip_protocol(url)) if url.startswith(("file://", "local://")) else None
 
 
+def names_in(fs: Any, path: str) -> list[str]:
+    """The names in a folder, files and folders; none where there is no folder."""
+    with suppress(FileNotFoundError):
+        return [str(name).rstrip("/").rsplit("/", 1)[-1] for name in fs.ls(path, detail=False)]
+    return []
+
+
 def read_many(fs: Any, paths: Sequence[str]) -> list[bytes | None]:
     """Whole files, on object stores many at once; None for each that is not there."""
     found: list[bytes | None] = []
@@ -103,11 +112,27 @@ def read_many(fs: Any, paths: Sequence[str]) -> list[bytes | None]:
     return found
 
 
-def put_folder(fs: Any, folder: Path, path: str, *, leave: str) -> None:
+def put_folder(fs: Any, folder: Path, path: str, *, leave: str = "") -> None:
     """Put every file below a folder of this machine but `leave`, some at once. fs: not a local one."""
     files = [file for file in sorted(folder.rglob("*")) if file.is_file() and file != folder / leave]
     pairs = [(str(file), f"{path}/{file.relative_to(folder).as_posix()}") for file in files]
     _at_once(fs, UPLOADS, [partial(fs._put_file, *pair) for pair in pairs])
+
+
+def copy_files(source: Any, fs: Any, pairs: Sequence[tuple[str, str]]) -> None:
+    """Copy files of `source` to other places in `fs`, some at once; objects of one store stay within it.
+
+    fs: not a local one. What comes from another object store is on this machine's disk for a moment.
+    """
+    if is_local(source):
+        _at_once(fs, UPLOADS, [partial(fs._put_file, *pair) for pair in pairs])
+    elif source.protocol == fs.protocol:
+        _at_once(fs, AT_ONCE, [partial(fs._cp_file, *pair) for pair in pairs])
+    else:
+        with tempfile.TemporaryDirectory(prefix="rdt-data-") as folder:
+            for there, here in pairs:
+                source.get_file(there, f"{folder}/file")
+                fs.put_file(f"{folder}/file", here)
 
 
 def remove_tree(fs: Any, path: str) -> None:

@@ -20,7 +20,7 @@ from typing import Any, Self
 
 from rdt_data.changes import refuse_changed_source, refuse_other_command
 from rdt_data.errors import RemoteError, StoreError
-from rdt_data.remote import file_system, put_folder, read_many, remove_tree
+from rdt_data.remote import file_system, names_in, put_folder, read_many, remove_tree
 from rdt_data.seal import group_document, sealed
 from rdt_data.store import CONTENT, FORMAT, VERSION, read_attributes
 
@@ -82,7 +82,7 @@ class RemotePlace:
     def refuse_lost(self, fs: Any, path: str) -> None:
         if not self.holds(fs, path):
             raise StoreError(
-                f"another `rdt-data convert` has taken over {self.dest}",
+                f"another run has taken over {self.dest}",
                 remedy="wait for it, or stop it and run this again: finished parts stay",
             )
 
@@ -150,11 +150,12 @@ class RemoteLedger:
 
     def _refuse_foreign(self) -> None:
         """Only an empty prefix or a store of ours may be written."""
-        names = {name.rstrip("/").rsplit("/", 1)[-1] for name in self._listed(self._path)}
+        names = set(names_in(self._fs, self._path))
         if _LAST in names:
             ours = read_attributes(self._fs, self._path).get("format") == FORMAT
         else:  # a run that was killed before it had begun a store, or while it replaced one
-            ours = names <= ({_SCRATCH, *CONTENT} if _SCRATCH in names else set())
+            left = {_SCRATCH, *CONTENT} if _SCRATCH in names else set()
+            ours = names <= left or not self._fs.find(self._path)
         if not ours:
             raise StoreError(
                 f"{self.dest} exists and is not a store of this program (it holds {', '.join(sorted(names)[:3])})",
@@ -191,15 +192,9 @@ class RemoteLedger:
 
     def _parts(self) -> dict[int, bytes | None]:
         """Every part of which anything is there, with its last file."""
-        names = [name.rstrip("/").rsplit("/", 1)[-1] for name in self._listed(f"{self._path}/parts")]
-        numbers = sorted(int(name) for name in names if name.isdecimal())
+        numbers = sorted(int(name) for name in names_in(self._fs, f"{self._path}/parts") if name.isdecimal())
         documents = read_many(self._fs, [f"{self._path}/parts/{number}/{_LAST}" for number in numbers])
         return dict(zip(numbers, documents, strict=True))
-
-    def _listed(self, path: str) -> list[str]:
-        with suppress(FileNotFoundError):
-            return [str(name) for name in self._fs.ls(path, detail=False)]
-        return []
 
     def _stored(self) -> dict[str, Any] | None:
         """The attributes of the store; None when there is none yet."""

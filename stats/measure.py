@@ -12,7 +12,7 @@ from typing import Any
 
 from rdt_data.errors import RdtError, StoreError
 from rdt_data.jobs import Workers
-from rdt_data.remote import AT_ONCE, is_local, read_many
+from rdt_data.remote import AT_ONCE, is_local, names_in, read_many
 from rdt_data.staging import replace_file
 from rdt_data.store import Dataset, open_dataset
 from stats.document import SCHEMA, summary
@@ -106,10 +106,7 @@ def _there(store: Dataset) -> set[str]:
     """The files of parts that are kept; makes their folder where there are folders."""
     folder = f"{store.path}/{_FOLDER}"
     store.fs.makedirs(folder, exist_ok=True)
-    try:
-        return {f"{folder}/{path.rsplit('/', 1)[-1]}" for path in store.fs.ls(folder, detail=False)}
-    except FileNotFoundError:
-        return set()
+    return {f"{folder}/{name}" for name in names_in(store.fs, folder)}
 
 
 def _measure(job: _Job) -> RdtError | None:

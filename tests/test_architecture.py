@@ -23,7 +23,7 @@ OWNERS = {
         "rdt_data/codecs.py",
         "rdt_data/parts.py",
         "rdt_data/ledger.py",
-        "rdt_data/merge.py",
+        "rdt_data/merge_target.py",
         "rdt_data/store.py",
         "converters/readers/replay_store.py",
         "converters/readers/replay_zarr.py",
@@ -50,6 +50,7 @@ OWNERS = {
     "rerun": {"stats/view_rerun.py"},
     "gymnasium": {"rdt_model/gym_aloha_world.py"},
     "gym_aloha": {"rdt_model/gym_aloha_world.py"},
+    "mujoco": {"rdt_model/gym_aloha_world.py"},
     "tensorflow_datasets": set(),  # its tf.train.Example is loaded by file location: converters/readers/tfrecord.py
     "tensorflow": set(),
     "websockets": {"rdt_model/server.py", "rdt_model/client.py"},

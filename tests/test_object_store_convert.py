@@ -203,9 +203,9 @@ def test_a_run_ends_when_another_has_taken_the_store_over(dest, tmp_path):
     (tmp_path / "part" / "zarr.json").write_bytes(b"{}")
     with RemoteLedger(dest, header, [{"sources": []}]) as first:
         with RemoteLedger(dest, header, [{"sources": []}]):
-            with pytest.raises(StoreError, match="another `rdt-data convert` has taken over"):
+            with pytest.raises(StoreError, match="another run has taken over"):
                 first.place.commit(tmp_path / "part", 0)
-            with pytest.raises(StoreError, match="another `rdt-data convert` has taken over"):
+            with pytest.raises(StoreError, match="another run has taken over"):
                 first.finish({"parts": []})
             first.__exit__(None, None, None)
             assert ".partial/run.json" in objects(dest), "the second run's claim"
