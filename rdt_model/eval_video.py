@@ -23,7 +23,7 @@ DONE: Final = (40, 180, 75)
 FAILED: Final = (214, 48, 49)
 BORDER: Final = 6  # pixels
 CAPTION: Final = 28  # pixels, height of the line with the instruction
-LETTERING: Final = 0.42  # OpenCV's scale of its simplest font
+LETTERING: Final = 0.42  # OpenCV's scale of its simplest font; less where the words are many
 
 
 class EpisodeVideo:
@@ -72,5 +72,7 @@ def _framed(world: World, over: bool) -> Pixels:
         world.picture(), BORDER, CAPTION, BORDER, BORDER, cv2.BORDER_CONSTANT, value=(*colour, 0)
     )
     place = (BORDER, picture.shape[0] - CAPTION // 3)
-    cv2.putText(picture, world.instruction, place, cv2.FONT_HERSHEY_SIMPLEX, LETTERING, (0, 0, 0), 1, cv2.LINE_AA)
+    (width, _), _ = cv2.getTextSize(world.instruction, cv2.FONT_HERSHEY_SIMPLEX, LETTERING, 1)
+    scale = LETTERING * min(1.0, (picture.shape[1] - 2 * BORDER) / max(width, 1))
+    cv2.putText(picture, world.instruction, place, cv2.FONT_HERSHEY_SIMPLEX, scale, (0, 0, 0), 1, cv2.LINE_AA)
     return np.asarray(picture, np.uint8)

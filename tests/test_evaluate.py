@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy.stats import binomtest
 
-from converters.demo_data import write_demo_data
+from converters.demo_data import IMAGE_SIZE, write_demo_data
 from converters.robot import RobotSide
 from converters.spec import SPECS, load_spec
 from rdt_data import sim
@@ -143,19 +143,19 @@ def test_starts_are_those_of_their_seeds_and_of_no_demonstration():
 
 def test_frames_are_those_of_the_demonstrations(tmp_path):
     """The same start in the recorder: JPEGs as they are stored, and what the policy is shown."""
-    demo = sim.record(UNSEEN, 3, image_size=(120, 160))
+    demo = sim.record(UNSEEN, 3, image_size=IMAGE_SIZE)
     world = DemoWorld()
     world.reset(3)
     for camera, frame in world.frames().items():
         recorded = demo.observations[0].images[camera]
-        assert frame.shape == recorded.shape == (120, 160, 3)
+        assert frame.shape == recorded.shape == (*IMAGE_SIZE, 3)
         assert np.mean(frame != recorded) < 1e-3, "joints in float32 may move an edge by a fraction of a pixel"
     write_demo_data(tmp_path, episodes=1, seed=UNSEEN + 5, formats=("aloha",))
     with h5py.File(tmp_path / "demo_aloha" / "episode_0.hdf5") as file:
         stored = file["observations/images/cam_high"][0].tobytes()
-    frame = sim.record(UNSEEN + 5, 0, image_size=(120, 160)).observations[0].images["exterior"]
+    frame = sim.record(UNSEEN + 5, 0, image_size=IMAGE_SIZE).observations[0].images["exterior"]
     square = np.empty((64, 64, 3), np.uint8)
-    write_letterboxed(stored.rstrip(b"\0"), (120, 160), square)
+    write_letterboxed(stored.rstrip(b"\0"), IMAGE_SIZE, square)
     np.testing.assert_array_equal(as_stored(frame, 64), square)
     assert not np.array_equal(decode_jpeg(encode_jpeg(frame)), frame), "JPEG leaves its traces, which training sees"
 
