@@ -47,6 +47,8 @@ TOUCH_HEIGHT: Final = BLOCK_EDGE + 0.015  # m, … and between the table and thi
 BASES: Final = np.array([[-0.42, 0.16], [0.42, 0.16]])  # m, where the arms stand
 HEADINGS: Final = (0.0, math.pi)  # rad, where an arm points when its waist is at 0, from +x towards +y
 SHOULDER_HEIGHT: Final = 0.12  # m
+FEET: Final = np.column_stack([BASES, [0.0, 0.0]])  # (2, 3) m
+SHOULDERS: Final = FEET + np.array([0.0, 0.0, SHOULDER_HEIGHT])  # (2, 3) m
 UPPER_ARM: Final = 0.37  # m, shoulder to elbow
 FOREARM: Final = 0.37  # m, elbow to wrist
 TOOL: Final = 0.13  # m, wrist to tip
@@ -66,6 +68,9 @@ EXTERIOR: Final = Camera.looking_at(
 )
 WRIST_FOCAL: Final = 0.72
 ARM_COLOURS: Final[tuple[Colour, Colour]] = ((66, 70, 80), (112, 104, 128))
+
+_Vector = tuple[float, float, float]
+_UP: Final[_Vector] = (0.0, 0.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,23 +206,26 @@ def inverse_kinematics(arm: int, tip: FloatArray) -> FloatArray:
 def forward_kinematics(arm: int, joints: Joints) -> ArmPose:
     """Where an arm is, for any joints. arm: 0 left, 1 right; joints: (6,) rad."""
     waist, shoulder, elbow, roll, bend, turn = joints.tolist()
-    up = np.array([0.0, 0.0, 1.0])
-    out, side = _turned(np.array([1.0, 0.0, 0.0]), np.array([0.0, 1.0, 0.0]), HEADINGS[arm] + waist)
-    upper, _ = _turned(out, up, shoulder)
-    along, normal = _turned(out, up, shoulder + elbow)
+    out, side = _turned((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), HEADINGS[arm] + waist)
+    upper, _ = _turned(out, _UP, shoulder)
+    along, normal = _turned(out, _UP, shoulder + elbow)
     normal, side = _turned(normal, side, roll)
     tool, normal = _turned(along, normal, bend)
     # With the tool straight down, `normal` now points outwards and `side` to the left of that.
     palm, across = _turned(normal, side, turn + math.pi / 2 - HEADINGS[arm])
-    at_elbow = np.array([*BASES[arm], SHOULDER_HEIGHT]) + UPPER_ARM * upper
-    at_wrist = at_elbow + FOREARM * along
-    return ArmPose(at_elbow, at_wrist, at_wrist + TOOL * tool, np.stack([across, palm, tool], axis=1))
+    at_elbow = SHOULDERS[arm] + UPPER_ARM * np.array(upper)
+    at_wrist = at_elbow + FOREARM * np.array(along)
+    return ArmPose(at_elbow, at_wrist, at_wrist + TOOL * np.array(tool), np.array([across, palm, tool]).T)
 
 
-def _turned(a: FloatArray, b: FloatArray, angle: float) -> tuple[FloatArray, FloatArray]:
-    """Two perpendicular unit vectors turned in their plane by `angle`, a towards b."""
+def _turned(a: _Vector, b: _Vector, angle: float) -> tuple[_Vector, _Vector]:
+    """Two perpendicular unit vectors turned in their plane by `angle`, a towards b; plain floats, as they are few."""
     cos, sin = math.cos(angle), math.sin(angle)
-    return cos * a + sin * b, cos * b - sin * a
+    (ax, ay, az), (bx, by, bz) = a, b
+    return (
+        (cos * ax + sin * bx, cos * ay + sin * by, cos * az + sin * bz),
+        (cos * bx - sin * ax, cos * by - sin * ay, cos * bz - sin * az),
+    )
 
 
 def _poses(qpos: Joints) -> list[ArmPose]:
@@ -277,8 +285,9 @@ def _wrist_camera(pose: ArmPose) -> Camera:
 def _shape(arm: int, pose: ArmPose, gripper: float) -> ArmShape:
     """What there is to draw of an arm. gripper: 0 closed … 1 open."""
     across, _, tool = pose.hand.T
-    foot, palm = np.append(BASES[arm], 0.0), pose.tip - FINGER * tool
-    shoulder = np.append(BASES[arm], SHOULDER_HEIGHT)
+    palm = pose.tip - FINGER * tool
     spread = (0.005 + 0.020 * gripper) * across  # m, half the opening at the tips
-    fingers = [[palm + sign * (spread + 0.004 * across), pose.tip + sign * spread] for sign in (-1.0, 1.0)]
-    return ArmShape(np.stack([foot, shoulder, pose.elbow, pose.wrist, palm]), np.array(fingers), ARM_COLOURS[arm])
+    wide = spread + 0.004 * across
+    links = np.array([FEET[arm], SHOULDERS[arm], pose.elbow, pose.wrist, palm])
+    fingers = np.array([[palm - wide, pose.tip - spread], [palm + wide, pose.tip + spread]])
+    return ArmShape(links, fingers, ARM_COLOURS[arm])

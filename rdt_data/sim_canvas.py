@@ -85,11 +85,23 @@ class Canvas:
         """A convex polygon. corners: (N, 2) from `project`."""
         cv2.fillConvexPoly(self.pixels, corners, colour, cv2.LINE_AA, SUBPIXEL)
 
+    def hidden_by(self, corners: Fixed) -> bool:
+        """Whether a convex polygon, given as to `polygon`, covers the whole picture, and its soft edges none of it."""
+        margin, places = 2 * FIXED, corners.tolist()
+        height, width = self.pixels.shape[:2]
+        frame = [(x, y) for x in (-margin, width * FIXED + margin) for y in (-margin, height * FIXED + margin)]
+        sides = [
+            (x1 - x0) * (y - y0) - (y1 - y0) * (x - x0)  # positive on one side of the edge, negative on the other
+            for (x0, y0), (x1, y1) in zip(places, places[1:] + places[:1], strict=True)
+            for x, y in frame
+        ]
+        return min(sides) > 0 or max(sides) < 0
+
     def see_rods(self, points: FloatArray, ends: npt.NDArray[np.int64], radii: FloatArray) -> Rods:
         """Where rods between points are. points: (M, P, 3) m; ends: (N, 2) points; radii: (N, 2) m at the ends."""
         seen = self.camera.see(points)[:, ends]  # (M, N, 2, 3)
         near = seen[..., 2] > NEAR  # (M, N, 2)
-        in_front = near.any(axis=-1)
+        in_front: Flags = near.any(axis=-1)
         if not near.all():
             seen = _cut(seen, near)
         zoom = self.scale / seen[..., 2:]  # (M, N, 2, 1)

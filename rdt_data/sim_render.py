@@ -140,10 +140,10 @@ def _table(camera: Camera, size: tuple[int, int]) -> Image:
 def _draw_table(canvas: Canvas) -> None:
     """The floor, the table top, and the mat below the blocks: what a wrist camera away from the blocks can go by."""
     corners, in_front = canvas.project(GROUND)
-    if in_front[:4].all():
+    if in_front[:4].all() and not canvas.hidden_by(corners[:4]):
         canvas.fill(FLOOR)
         canvas.polygon(corners[:4], TABLE)
-    else:  # a camera so tilted sees little but the table
+    else:  # what most wrist cameras see, and those so tilted that part of the table is behind them
         canvas.fill(TABLE)
     if in_front[4:].all():
         canvas.polygon(corners[4:], MAT)
