@@ -1,14 +1,13 @@
 """Several robots on one network: who is ready at the same time is denoised together.
 
-`NetworkThread` is the one thread that touches the network, so that the event loop answers while it computes. `Batcher`
-takes what is ready: while a batch is denoised, requests gather for the next one. It waits for a request that has come
-but is not ready yet (its frames are still decoded), at most until the deadline; a robot that is alone never waits.
+The network is touched by one thread (`WorkThread`), so that the event loop answers while it computes. `Batcher` takes
+what is ready: while a batch is denoised, requests gather for the next one. It waits for a request that has come but is
+not ready yet (its frames are still decoded), at most until the deadline; a robot that is alone never waits.
 
 Knows nothing of messages and sockets.
 """
 
 import asyncio
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -16,33 +15,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Generic, TypeVar
 
+from rdt_model.work_thread import WorkThread
+
 Ready = TypeVar("Ready")
 Result = TypeVar("Result")
-
-
-class NetworkThread:
-    """Runs functions one after the other in a thread of its own; what they raise comes back to who asked."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="network", daemon=True)
-        self._thread.start()
-
-    async def run(self, work: Callable[[], Result]) -> tuple[Result, float]:
-        """What `work` returns, and the seconds it took, waiting not counted."""
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_timed(work), self._loop))
-
-    def close(self) -> None:
-        """End the thread when it has done what it was asked for."""
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-
-async def _timed(work: Callable[[], Result]) -> tuple[Result, float]:
-    began = time.perf_counter()
-    result = work()
-    return result, time.perf_counter() - began
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +41,7 @@ class Batcher(Generic[Ready, Result]):
     """See the module. work: a batch -> a result for each. most: rows. deadline: seconds that the first waits."""
 
     def __init__(
-        self, thread: NetworkThread, work: Callable[[Sequence[Ready]], list[Result]], *, most: int, deadline: float
+        self, thread: WorkThread, work: Callable[[Sequence[Ready]], list[Result]], *, most: int, deadline: float
     ) -> None:
         self.thread, self.work, self.most, self.deadline = thread, work, most, deadline
         self._queue: list[_Waiting[Ready, Result]] = []

@@ -15,12 +15,15 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 import numpy as np
+import numpy.typing as npt
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 from websockets.sync.client import ClientConnection, connect
 
 from rdt_data import images
 from rdt_data.errors import RdtError
 from rdt_model.wire import pack, unpack
+
+FloatArray = npt.NDArray[np.float32]
 
 QUALITY: Final = 95
 
@@ -61,6 +64,11 @@ class PolicyClient:
         except ConnectionClosed as error:
             raise self._gone(error) from None
         return self._received()
+
+    def chunk(self, observation: Mapping[str, Any], plan: FloatArray | None = None, committed: int = 0) -> FloatArray:
+        """The actions alone, (H, 128), in-painted where there is a plan: what a `ChunkRunner` asks for."""
+        asked = {} if plan is None else {"plan": plan, "committed": committed}
+        return np.asarray(self.infer({**observation, **asked})["actions"], np.float32)
 
     def close(self) -> None:
         """Say goodbye."""

@@ -29,12 +29,13 @@ from websockets.http11 import Response
 from rdt_data import layout
 from rdt_data.errors import RdtError
 from rdt_model.access import Access
-from rdt_model.batching import Batched, Batcher, NetworkThread
+from rdt_model.batching import Batched, Batcher
 from rdt_model.messages import Message, Request, read_request
 from rdt_model.policy import Chunk, Observation
 from rdt_model.serve_metrics import CONTENT_TYPE, ServeMetrics
 from rdt_model.served_policy import Loop, Prepared, ServedPolicy, checked
 from rdt_model.wire import MOST_BYTES, WireError, pack, unpack
+from rdt_model.work_thread import WorkThread
 
 PROTOCOL: Final = 1
 
@@ -87,7 +88,7 @@ class PolicyServer:
     ) -> None:
         self.policy, self.access, self.options, self.side = policy, access, options, side
         self.metrics = ServeMetrics()
-        self.thread = NetworkThread()
+        self.thread = WorkThread("network")
         act = partial(policy.act, steps=options.steps)
         self.batcher = Batcher[Prepared, Chunk](self.thread, act, most=options.rows, deadline=options.deadline_s)
         self._stopping = asyncio.Event()

@@ -27,7 +27,8 @@ from rdt_data.images import encode_jpeg, encode_png
 from rdt_data.layout import resolve
 from rdt_model import RDT, config_of_size
 from rdt_model.access import Access
-from rdt_model.batching import Batcher, NetworkThread
+from rdt_model.async_execution import ChunkRunner, Pace
+from rdt_model.batching import Batcher
 from rdt_model.client import PolicyClient, ServerError
 from rdt_model.encoders import load_image_encoder
 from rdt_model.inpaint import Plan
@@ -37,6 +38,7 @@ from rdt_model.policy_files import PolicyConfig, slots_of, write_policy
 from rdt_model.served_policy import ServedPolicy
 from rdt_model.server import PolicyServer, ServeOptions, serve_policy
 from rdt_model.wire import pack, unpack
+from rdt_model.work_thread import WorkThread
 
 SIZES = KeypointConfig(image_size=16, keypoints=4, token_dim=8, channels=(8, 8))
 MASK = np.isin(np.arange(128), resolve("right_arm_joint_pos", None)[:6])
@@ -234,6 +236,29 @@ def test_a_plan_is_in_painted_and_its_committed_actions_come_back(server):
     assert Plan(old[2:], 3).weights[3] == 0.5
 
 
+def test_chunks_run_while_the_next_one_is_computed_far_away(server):
+    asked = []
+
+    def infer(observation, plan, committed):
+        step, seen = observation
+        actions = robot.chunk(seen, plan, committed)
+        asked.append((step, committed, actions))
+        return actions
+
+    pace = Pace(every=2, control_hz=50.0, blend=1)
+    with PolicyClient(server) as robot, ChunkRunner(infer, pace) as runner:
+        done = []
+        for step in range(20):
+            done.append(runner.step(lambda step=step: (step, message(step))))
+            time.sleep(1 / pace.control_hz)
+    assert [count for _, count, _ in asked] == runner.report.committed
+    assert asked[0][1] == 0
+    assert all(count >= 1 for _, count, _ in asked[1:-1])
+    for step, count, actions in asked:
+        expected = done[step : step + count]
+        np.testing.assert_array_equal(actions[: len(expected)], np.reshape(expected, (-1, 128)))
+
+
 def test_timings_add_up(server):
     with PolicyClient(server) as robot:
         first, second = robot.infer(message(1)), robot.infer(message(2))
@@ -387,7 +412,7 @@ def test_robots_that_call_together_are_denoised_together_and_get_what_they_would
 
 def test_a_batch_waits_for_what_is_under_way_until_its_deadline_and_alone_for_nothing():
     async def run(deadline, slow):
-        thread, sizes = NetworkThread(), []
+        thread, sizes = WorkThread("test"), []
         batcher = Batcher(
             thread, lambda rows: sizes.append(len(rows)) or [row + 1 for row in rows], most=4, deadline=deadline
         )
@@ -414,7 +439,7 @@ def test_a_batch_that_fails_fails_for_its_rows_and_the_next_one_does_not():
         return [1 / row for row in rows]
 
     async def run():
-        thread = NetworkThread()
+        thread = WorkThread("test")
         batcher = Batcher(thread, work, most=4, deadline=0.0)
         outcomes = await asyncio.gather(batcher(4), batcher(0), batcher(2), return_exceptions=True)
         good = await batcher(8)
