@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from cli import bench_serve
 from cli.eval import evaluate
 from cli.sample import sample
 from cli.serve import serve
@@ -40,6 +41,7 @@ app.command()(train)
 app.command("eval")(evaluate)
 app.command()(sample)
 app.command()(serve)
+app.add_typer(bench_serve.app, name="bench")
 
 
 def main() -> None:

@@ -210,14 +210,12 @@ def load_run(file: str | Path | None, changes: Sequence[str] = (), **flags: Any)
         if not path.exists() and (RUNS / f"{file}.yaml").exists():
             path = RUNS / f"{file}.yaml"
         where, data = str(path), parse_yaml(read_text(path), str(path), example="docs/train.md")
-    given = [(key.split("__"), value) for key, value in flags.items() if value is not None]
-    for keys, value in [*given, *map(_change, changes)]:
-        _put(data, keys, value)
-        if keys == ["data"]:
-            data.pop("mixture", None)
-        elif keys == ["mixture"]:
-            data.pop("data", None)
-    return run_of(data, where)
+    return run_of(_with(data, changes, flags), where)
+
+
+def changed(config: RunConfig, changes: Sequence[str], **flags: Any) -> RunConfig:
+    """A run with changes, as `load_run` takes them."""
+    return run_of(_with(json.loads(config.model_dump_json()), changes, flags), "the run's own configuration")
 
 
 def run_of(data: Mapping[str, Any], where: str) -> RunConfig:
@@ -234,6 +232,17 @@ def differences(one: RunConfig, other: RunConfig) -> list[str]:
     """ "optimiser.learning_rate: 0.0001 -> 0.001" for everything that is not equal."""
     old, new = (_flat(json.loads(config.model_dump_json())) for config in (one, other))
     return [f"{key}: {old.get(key)} -> {new.get(key)}" for key in {**old, **new} if old.get(key) != new.get(key)]
+
+
+def _with(data: dict[str, Any], changes: Sequence[str], flags: Mapping[str, Any]) -> dict[str, Any]:
+    given = [(key.split("__"), value) for key, value in flags.items() if value is not None]
+    for keys, value in [*given, *map(_change, changes)]:
+        _put(data, keys, value)
+        if keys == ["data"]:
+            data.pop("mixture", None)
+        elif keys == ["mixture"]:
+            data.pop("data", None)
+    return data
 
 
 def _change(text: str) -> tuple[list[str], Any]:

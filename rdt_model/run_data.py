@@ -38,7 +38,7 @@ class Moments:
     @property
     def norm(self) -> FloatArray:
         """Root mean square, which the published code calls state_norm."""
-        return np.sqrt(self.mean**2 + self.std**2)
+        return np.asarray(np.sqrt(self.mean**2 + self.std**2))
 
     def normalisation(self) -> Normalisation:
         """z-scores by these."""
@@ -57,6 +57,7 @@ class StoreFacts:
     corrected: bool
     action: str
     control_hz: float
+    cameras: tuple[str, ...]
     state: Moments
     actions: Moments
     state_slots: tuple[str, ...]
@@ -101,6 +102,7 @@ def _facts(name: str, store: Dataset) -> StoreFacts:
         corrected=bool(request.get("corrected", False)),
         action=str(request.get("action", "next_state")).replace("-", "_"),
         control_hz=store.control_hz,
+        cameras=store.cameras,
         state=_moments(state),
         actions=_moments(action),
         state_slots=_slots(state),
@@ -136,6 +138,16 @@ def _slots(slots: Mapping[str, Any]) -> tuple[str, ...]:
     mask = np.zeros(layout.DIM, np.bool_)
     mask[[about["index"] for about in slots.values()]] = True
     return slots_of(mask)
+
+
+def cameras_of(model: ModelPart, facts: Mapping[str, StoreFacts]) -> tuple[str, ...]:
+    """The camera slots of a run, in the order of the image tokens. Raises RdtError when no store has any frames."""
+    there = {slot for store in facts.values() for slot in store.cameras}
+    if model.cameras is None and not there:
+        raise RdtError(
+            "no store has frames of any camera", remedy="give model.cameras: [exterior] for background images"
+        )
+    return model.cameras or tuple(slot for slot in layout.CAMERAS if slot in there)
 
 
 def one_language(facts: Mapping[str, StoreFacts]) -> int:

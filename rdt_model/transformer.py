@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from rdt_model.config import ModelConfig
 from rdt_model.layers import Block, CrossAttention, FinalLayer, KeysValues, ScalarEmbedder
@@ -22,7 +23,12 @@ LANGUAGE, IMAGES = 0, 1
 
 
 class Transformer(nn.Module):
-    """The network between the adaptors, W = hidden_size wide, H = pred_horizon actions."""
+    """The network between the adaptors, W = hidden_size wide, H = pred_horizon actions.
+
+    gradient_checkpointing: a block's inner values are computed again in the backward pass instead of kept.
+    """
+
+    gradient_checkpointing = False
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -60,7 +66,11 @@ class Transformer(nn.Module):
         t = self.t_embedder(timesteps).expand(x.shape[0], -1, -1)  # (k B, 1, W)
         x = torch.cat([t, rate, x], dim=1) + self.x_pos_embed  # (k B, 3 + H, W)
         for number, block in enumerate(self.blocks):
-            x = block(x, known[number], lang_mask if number % 2 == LANGUAGE else None)  # (k B, 3 + H, W)
+            mask = lang_mask if number % 2 == LANGUAGE else None
+            if self.gradient_checkpointing and torch.is_grad_enabled():
+                x = checkpoint(block, x, known[number], mask, use_reentrant=False)  # (k B, 3 + H, W)
+            else:
+                x = block(x, known[number], mask)  # (k B, 3 + H, W)
         return cast(Tensor, self.final_layer(x[:, 3:]))  # (k B, H, A)
 
 
