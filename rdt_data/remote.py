@@ -33,6 +33,9 @@ TRIES = 8
 FIRST_WAIT, LONGEST_WAIT = 0.1, 10.0
 """Seconds before the second try and before any; all waits of one request are 6 to 13 s."""
 
+TIMEOUT = 30.0
+"""Seconds without a byte after which a request to S3 has failed; RDT_DATA_TIMEOUT says otherwise."""
+
 AT_ONCE = 32
 """Requests of one process under way."""
 
@@ -168,12 +171,22 @@ def _options(url: str) -> dict[str, Any]:
         ours = {
             "retries": {"total_max_attempts": 1},
             "max_pool_connections": AT_ONCE,
-            "connect_timeout": 10,
-            "read_timeout": 30,
+            "connect_timeout": _from_environment("RDT_DATA_TIMEOUT", TIMEOUT),
+            "read_timeout": _from_environment("RDT_DATA_TIMEOUT", TIMEOUT),
         }
         # with more than one connection an object s3fs asks for the size of each that it reads whole
         options |= {"max_concurrency": 1, "config_kwargs": {**ours, **given}}
     return options
+
+
+def _from_environment(name: str, default: float) -> float:
+    text = os.environ.get(name, str(default))
+    try:
+        if (value := float(text)) >= 1:
+            return value
+    except ValueError:
+        pass
+    raise RdtError(f"{name} is {text!r}", remedy=f"set it to 1 or more, or not at all: it is {default:g} then")
 
 
 def _kinds(table: Sequence[tuple[str, str]]) -> tuple[type[Exception], ...]:
@@ -189,12 +202,7 @@ class Patient(AsyncFileSystem):  # type: ignore[misc]  # fsspec declares no type
         super().__init__(asynchronous=asynchronous, loop=None if asynchronous else inner.loop, batch_size=AT_ONCE)
         self.inner, self.protocol = inner, inner.protocol
         self._strip_protocol = inner._strip_protocol
-        try:
-            self.tries = max(1, int(os.environ.get("RDT_DATA_TRIES", TRIES)))
-        except ValueError:
-            raise RdtError(
-                f"RDT_DATA_TRIES is {os.environ['RDT_DATA_TRIES']!r}", remedy="set it to a whole number, 1 or more"
-            ) from None
+        self.tries = int(_from_environment("RDT_DATA_TRIES", TRIES))
 
     async def _tried(self, operation: str, path: str, call: Callable[[], Awaitable[Any]]) -> Any:
         """The result of `call`, as soon as it has one."""
