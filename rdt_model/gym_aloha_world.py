@@ -27,6 +27,9 @@ INSTRUCTIONS: Final = {
 TASKS: Final = tuple(INSTRUCTIONS)
 
 SIMULATION_HZ: Final = 50  # gym_aloha.constants.DT is 0.02 s
+UNSEEN: Final = 2**31
+"""Added to seeds, which gym-aloha takes below 2**32: who records demonstrations counts from 0."""
+
 WHOLE_REWARD: Final = 4
 """The task's reward when it is done."""
 
@@ -70,7 +73,7 @@ class GymAlohaWorld:
         self.reset(0)
 
     def reset(self, seed: int) -> None:
-        self._env.reset(seed=seed)
+        self._env.reset(seed=UNSEEN + seed)
         self._reward = 0
 
     @property

@@ -15,7 +15,7 @@ from rdt_model.policy import Chunk
 
 TRANSFER = "gym_aloha/AlohaTransferCube-v0"
 
-START = 15878
+START = 44305
 """A start whose cube lies where that of the first recording does, to half a pixel of 640."""
 
 ROBOT = RobotSide(load_spec(SPECS / "aloha_sim.yaml"), "recorded")
