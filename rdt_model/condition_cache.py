@@ -126,8 +126,9 @@ class ConditionCache:
                 continue
             part = slice(slot * patches, (slot + 1) * patches)
             for number, (layer, (keys, values)) in enumerate(zip(layers, self._known, strict=True)):
-                projected = self._projected[key][number] + self._positions[number][:, part]  # (B or 1, patches, 2 W)
-                keys[:, :, part], values[:, :, part] = layer.split(projected)
+                projected, positions = self._projected[key][number], self._positions[number][:, part]
+                new = map(torch.add, projected.chunk(2, dim=-1), positions.chunk(2, dim=-1))  # (B or 1, patches, W)
+                layer.write(new, keys[:, :, part], values[:, :, part])
         self._shown = list(images)
 
     def _empty(self, batch: int) -> list[KeysValues]:
