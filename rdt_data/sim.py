@@ -12,18 +12,24 @@ of (seed, episode number). Knows no dataset format and no learning; NumPy and Op
 
 import itertools
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from rdt_data.errors import RdtError
+from rdt_data.sim_arms import (
+    JOINT_LIMITS,
+    ArmPose,
+    Joints,
+    arm_poses,
+    arm_shape,
+    inverse_kinematics,
+)
 from rdt_data.sim_canvas import Camera, Colour, FloatArray, Image
-from rdt_data.sim_render import ArmShape, Block, render
-
-Joints = npt.NDArray[np.floating[Any]]
+from rdt_data.sim_render import Block, render
 
 CONTROL_HZ: Final = 10  # steps a second
 EPISODE_STEPS: Final = 40
@@ -44,19 +50,7 @@ AREA: Final = (0.40, 0.24)  # m, extent in x and y of where block centres lie, a
 TOUCH_RADIUS: Final = 0.035  # m, a tip this near to a block's axis …
 TOUCH_HEIGHT: Final = BLOCK_EDGE + 0.015  # m, … and between the table and this height touches the block
 
-BASES: Final = np.array([[-0.42, 0.16], [0.42, 0.16]])  # m, where the arms stand
-HEADINGS: Final = (0.0, math.pi)  # rad, where an arm points when its waist is at 0, from +x towards +y
-SHOULDER_HEIGHT: Final = 0.12  # m
-FEET: Final = np.column_stack([BASES, [0.0, 0.0]])  # (2, 3) m
-SHOULDERS: Final = FEET + np.array([0.0, 0.0, SHOULDER_HEIGHT])  # (2, 3) m
-UPPER_ARM: Final = 0.37  # m, shoulder to elbow
-FOREARM: Final = 0.37  # m, elbow to wrist
-TOOL: Final = 0.13  # m, wrist to tip
-FINGER: Final = 0.06  # m, palm to tip
-ARM_LIMITS: Final = ((-1.6, 1.6), (-0.9, 2.4), (-2.9, 0.0), (-1.6, 1.6), (-2.6, 0.6), (-2.0, 2.0), (0.0, 1.0))
-JOINT_LIMITS: Final = np.array(ARM_LIMITS * 2)  # (14, 2) rad and 1: least, greatest
 MOST_CHANGE: Final = 0.2  # rad and 1, how far a joint or gripper can move in one step
-
 HOME: Final = np.array([[-0.22, 0.16, 0.16], [0.22, 0.16, 0.16]])  # m, where the tips wait
 HOME_SPREAD: Final = np.array([0.03, 0.03, 0.02])  # m, an episode starts at most this far from it, uniform
 HOVER: Final = 0.13  # m, height of the demonstrator's tip on its way
@@ -67,10 +61,6 @@ EXTERIOR: Final = Camera.looking_at(
     np.array([0.0, -0.62, 1.05]), np.array([0.0, 0.08, 0.0]), np.array([0.0, 0.0, 1.0]), focal=1.65
 )
 WRIST_FOCAL: Final = 0.72
-ARM_COLOURS: Final[tuple[Colour, Colour]] = ((66, 70, 80), (112, 104, 128))
-
-_Vector = tuple[float, float, float]
-_UP: Final[_Vector] = (0.0, 0.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,16 +75,6 @@ class Scene:
     @property
     def instruction(self) -> str:
         return f"Touch the {self.colours[self.target]} block with the {self.arm} arm."
-
-
-@dataclass(frozen=True, slots=True)
-class ArmPose:
-    """Where the parts of one arm are, in the world."""
-
-    elbow: FloatArray  # (3,) m
-    wrist: FloatArray  # (3,) m
-    tip: FloatArray  # (3,) m, between the fingertips
-    hand: FloatArray  # (3, 3) rotation; columns: across the fingers, along the palm, along the tool
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +111,8 @@ class TwoArmEnv:
         """Start episode number `episode` of `seed`, both at least 0."""
         self._rng = np.random.Generator(np.random.Philox(key=np.array([seed, episode], np.uint64)))
         self.scene = draw_scene(self._rng)
-        self._qpos = _draw_start(self._rng)
-        self._touched = touches(self.scene, self._qpos)
+        self.joints = _draw_start(self._rng)  # (14,) rad and 1, where they are now
+        self._touched = touches(self.scene, self.joints)
         return self._observe(np.zeros(14))
 
     def step(self, action: Joints) -> Observation:
@@ -141,10 +121,10 @@ class TwoArmEnv:
             remedy = "give 14 finite joint targets: left 6 joints, left gripper, right 6 joints, right gripper"
             raise RdtError(f"the simulation cannot execute the action {np.asarray(action)}", remedy=remedy)
         executed = action + self._rng.normal(0.0, self.noise, 14)
-        change = np.clip(executed - self._qpos, -MOST_CHANGE, MOST_CHANGE)
-        before, self._qpos = self._qpos, np.clip(self._qpos + change, *JOINT_LIMITS.T)
-        self._touched |= touches(self.scene, self._qpos)
-        return self._observe((self._qpos - before) * CONTROL_HZ)
+        change = np.clip(executed - self.joints, -MOST_CHANGE, MOST_CHANGE)
+        before, self.joints = self.joints, np.clip(self.joints + change, *JOINT_LIMITS.T)
+        self._touched |= touches(self.scene, self.joints)
+        return self._observe((self.joints - before) * CONTROL_HZ)
 
     @property
     def instruction(self) -> str:
@@ -156,20 +136,26 @@ class TwoArmEnv:
         return self._touched == {(self.scene.arm, self.scene.target)}
 
     def _observe(self, qvel: FloatArray) -> Observation:
-        images = draw_cameras(self.scene, self._qpos, self.image_size, self.cameras)
-        return Observation(self._qpos.astype(np.float32), qvel.astype(np.float32), images)
+        images = draw_cameras(self.scene, self.joints, self.image_size, self.cameras)
+        return Observation(self.joints.astype(np.float32), qvel.astype(np.float32), images)
 
 
 def record(
     seed: int, episode: int, *, image_size: tuple[int, int] = IMAGE_SIZE, cameras: Iterable[str] = CAMERAS
 ) -> Demonstration:
     """The demonstrator's episode number `episode` of `seed`, with execution noise."""
-    env = TwoArmEnv(image_size=image_size, cameras=cameras, noise=NOISE)
-    observations, actions = [env.reset(seed, episode)], []
+    env = TwoArmEnv(cameras=(), noise=NOISE)  # it looks at no picture: they are drawn together in the end
+    observations, joints, actions = [env.reset(seed, episode)], [env.joints], []
     for _ in range(EPISODE_STEPS):
         actions.append(demonstrate(env.scene, observations[-1].qpos))
         observations.append(env.step(actions[-1]))
-    return Demonstration(env.scene, observations[:-1], np.array(actions, np.float32), env.success)
+        joints.append(env.joints)
+    drawn = draw_many([env.scene] * EPISODE_STEPS, joints[:-1], image_size, cameras)
+    seen = [
+        replace(observation, images={camera: images[step] for camera, images in drawn.items()})
+        for step, observation in enumerate(observations[:-1])
+    ]
+    return Demonstration(env.scene, seen, np.array(actions, np.float32), env.success)
 
 
 def draw_scene(rng: np.random.Generator) -> Scene:
@@ -188,55 +174,11 @@ def _draw_start(rng: np.random.Generator) -> FloatArray:
     return np.concatenate([np.append(inverse_kinematics(arm, tip), 1.0) for arm, tip in enumerate(tips)])
 
 
-def inverse_kinematics(arm: int, tip: FloatArray) -> FloatArray:
-    """The joints that hold the tool vertical with its tip at `tip` and the fingers side by side along x.
-
-    arm: 0 left, 1 right; tip: (3,) m. returns: (6,) rad. Out of reach: the arm stretched out that way.
-    """
-    x, y, z = tip.tolist()
-    dx, dy = x - BASES[arm, 0], y - BASES[arm, 1]
-    waist = math.remainder(math.atan2(dy, dx) - HEADINGS[arm], math.tau)
-    out, up = math.hypot(dx, dy), z + TOOL - SHOULDER_HEIGHT  # the wrist from the shoulder
-    cosine = (out**2 + up**2 - UPPER_ARM**2 - FOREARM**2) / (2 * UPPER_ARM * FOREARM)
-    elbow = -math.acos(min(max(cosine, -1.0), 1.0))
-    shoulder = math.atan2(up, out) - math.atan2(FOREARM * math.sin(elbow), UPPER_ARM + FOREARM * math.cos(elbow))
-    return np.array([waist, shoulder, elbow, 0.0, -math.pi / 2 - shoulder - elbow, -waist])
-
-
-def forward_kinematics(arm: int, joints: Joints) -> ArmPose:
-    """Where an arm is, for any joints. arm: 0 left, 1 right; joints: (6,) rad."""
-    waist, shoulder, elbow, roll, bend, turn = joints.tolist()
-    out, side = _turned((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), HEADINGS[arm] + waist)
-    upper, _ = _turned(out, _UP, shoulder)
-    along, normal = _turned(out, _UP, shoulder + elbow)
-    normal, side = _turned(normal, side, roll)
-    tool, normal = _turned(along, normal, bend)
-    # With the tool straight down, `normal` now points outwards and `side` to the left of that.
-    palm, across = _turned(normal, side, turn + math.pi / 2 - HEADINGS[arm])
-    at_elbow = SHOULDERS[arm] + UPPER_ARM * np.array(upper)
-    at_wrist = at_elbow + FOREARM * np.array(along)
-    return ArmPose(at_elbow, at_wrist, at_wrist + TOOL * np.array(tool), np.array([across, palm, tool]).T)
-
-
-def _turned(a: _Vector, b: _Vector, angle: float) -> tuple[_Vector, _Vector]:
-    """Two perpendicular unit vectors turned in their plane by `angle`, a towards b; plain floats, as they are few."""
-    cos, sin = math.cos(angle), math.sin(angle)
-    (ax, ay, az), (bx, by, bz) = a, b
-    return (
-        (cos * ax + sin * bx, cos * ay + sin * by, cos * az + sin * bz),
-        (cos * bx - sin * ax, cos * by - sin * ay, cos * bz - sin * az),
-    )
-
-
-def _poses(qpos: Joints) -> list[ArmPose]:
-    return [forward_kinematics(arm, qpos[7 * arm : 7 * arm + 6]) for arm in range(len(ARMS))]
-
-
 def touches(scene: Scene, qpos: Joints) -> set[tuple[str, int]]:
     """The (arm, block) pairs in contact. qpos: (14,)."""
     return {
         (arm, block)
-        for arm, pose in zip(ARMS, _poses(qpos), strict=True)
+        for arm, pose in zip(ARMS, arm_poses(qpos), strict=True)
         for block, centre in enumerate(scene.blocks)
         if 0.0 <= pose.tip[2] <= TOUCH_HEIGHT and math.dist(pose.tip[:2], centre) <= TOUCH_RADIUS
     }
@@ -249,7 +191,7 @@ def demonstrate(scene: Scene, qpos: Joints) -> FloatArray:
     comes near; the other arm's tip goes home. No tip moves more than STEP. qpos: (14,). returns: (14,).
     """
     targets = []
-    for arm, pose in enumerate(_poses(qpos)):
+    for arm, pose in enumerate(arm_poses(qpos)):
         goal, gripper = HOME[arm], 1.0
         if ARMS[arm] == scene.arm:
             x, y = scene.blocks[scene.target]
@@ -262,17 +204,31 @@ def demonstrate(scene: Scene, qpos: Joints) -> FloatArray:
 
 
 def draw_cameras(scene: Scene, qpos: Joints, size: tuple[int, int], cameras: Iterable[str]) -> dict[str, Image]:
-    """What some of CAMERAS see. qpos: (14,); size: (H, W). returns: by camera, (H, W, 3) uint8 RGB."""
-    poses = _poses(qpos)
-    blocks = [Block(x, y, BLOCK_EDGE, COLOURS[c]) for (x, y), c in zip(scene.blocks, scene.colours, strict=True)]
-    shapes = [_shape(arm, pose, float(qpos[7 * arm + 6])) for arm, pose in enumerate(poses)]
+    """What some of CAMERAS see; no other is drawn. qpos: (14,); size: (H, W). returns: (H, W, 3) RGB by camera."""
+    return {camera: images[0] for camera, images in draw_many([scene], [qpos], size, cameras).items()}
+
+
+def draw_many(
+    scenes: Sequence[Scene], qpos: Sequence[Joints], size: tuple[int, int], cameras: Iterable[str]
+) -> dict[str, list[Image]]:
+    """The same of B worlds, or of one at B moments, in less time than one by one. qpos: B times (14,)."""
+    if not (chosen := tuple(cameras)):
+        return {}
+    poses = [arm_poses(joints) for joints in qpos]
+    blocks = [
+        [Block(x, y, BLOCK_EDGE, COLOURS[c]) for (x, y), c in zip(s.blocks, s.colours, strict=True)] for s in scenes
+    ]
+    shapes = [
+        [arm_shape(arm, pose, float(joints[7 * arm + 6])) for arm, pose in enumerate(both)]
+        for both, joints in zip(poses, qpos, strict=True)
+    ]
     images = {}
-    for camera in cameras:
+    for camera in chosen:
         if camera == "exterior":
-            images[camera] = render(EXTERIOR, size, blocks, shapes)
+            images[camera] = render([EXTERIOR] * len(scenes), size, blocks, shapes)
         else:
             arm = ARMS.index(camera.removesuffix("_wrist"))
-            images[camera] = render(_wrist_camera(poses[arm]), size, blocks, shapes, mounted_on=arm)
+            images[camera] = render([_wrist_camera(both[arm]) for both in poses], size, blocks, shapes, mounted_on=arm)
     return images
 
 
@@ -280,14 +236,3 @@ def _wrist_camera(pose: ArmPose) -> Camera:
     """The camera on a hand: it sits beside the tool and looks past the tip, what is away from the user on top."""
     _, palm, tool = pose.hand.T
     return Camera.looking_at(pose.tip - 0.16 * tool + 0.05 * palm, pose.tip + 0.03 * tool, palm, WRIST_FOCAL)
-
-
-def _shape(arm: int, pose: ArmPose, gripper: float) -> ArmShape:
-    """What there is to draw of an arm. gripper: 0 closed … 1 open."""
-    across, _, tool = pose.hand.T
-    palm = pose.tip - FINGER * tool
-    spread = (0.005 + 0.020 * gripper) * across  # m, half the opening at the tips
-    wide = spread + 0.004 * across
-    links = np.array([FEET[arm], SHOULDERS[arm], pose.elbow, pose.wrist, palm])
-    fingers = np.array([[palm - wide, pose.tip - spread], [palm + wide, pose.tip + spread]])
-    return ArmShape(links, fingers, ARM_COLOURS[arm])

@@ -1,14 +1,14 @@
-"""A camera, and the picture it takes of shapes given in the world: polygons, rods, balls; OpenCV, anti-aliased.
+"""Cameras, and the pictures they take of shapes given in the world: polygons, rods, balls; OpenCV, anti-aliased.
 
-In: points in metres of the world frame, radii in metres, colours. Out: an RGB image. Points are projected many at a
-time, because a picture of the world is some eighty of them and NumPy's price is per call; shapes are then painted one
-by one, each over the last. Knows neither arms nor blocks. The same input gives the same pixels.
+In: points in metres of the world frame, radii in metres, colours. Out: RGB images. The points of many pictures are
+projected together, because NumPy's price is per call; shapes are then painted one by one, each over the last. Knows
+neither arms nor blocks. The same input gives the same pixels, whatever is projected with it.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 import cv2
 import numpy as np
@@ -37,7 +37,7 @@ class Camera:
     focal: float  # focal length divided by the image width
 
     @classmethod
-    def looking_at(cls, position: FloatArray, target: FloatArray, up: FloatArray, focal: float) -> "Camera":
+    def looking_at(cls, position: FloatArray, target: FloatArray, up: FloatArray, focal: float) -> Self:
         """A camera at `position` with `target` in its centre and `up` upwards in the image (each (3,))."""
         forward = (target - position) / math.dist(target, position)
         right = _cross(forward, up)
@@ -52,7 +52,7 @@ class Camera:
 
 @dataclass(frozen=True, slots=True)
 class Rods:
-    """Round-ended, tapered rods as a camera sees them: M groups of N, in fixed-point pixels."""
+    """Round-ended, tapered rods in one picture: M groups of N, in fixed-point pixels."""
 
     discs: list[list[list[list[int]]]]  # (M, N, 2, 3): x, y, radius of both ends
     sides: Fixed  # (M, N, 4, 2) corners of what lies between the ends
@@ -61,28 +61,68 @@ class Rods:
     long: list[list[bool]]  # (M, N) whether there is anything between the ends
 
 
-class Canvas:
-    """Pixels that take shapes given in the world. size: (H, W) of the finished picture."""
+class Views:
+    """Where points are in B pictures, one by each of `cameras`, which have the same focal length. size: (H, W)."""
 
-    def __init__(self, camera: Camera, size: tuple[int, int], pixels: Image | None = None) -> None:
-        self.camera = camera
+    def __init__(self, cameras: Sequence[Camera], size: tuple[int, int]) -> None:
+        self.positions = np.array([camera.position for camera in cameras])  # (B, 3)
         self.size = size
+        self._axes = np.array([camera.axes for camera in cameras]).swapaxes(1, 2)
         height, width = (OVERSAMPLE * side for side in size)
-        self.scale = camera.focal * width  # pixels for right / forward = 1
-        self.middle = (width / 2 - 0.5, height / 2 - 0.5)
-        self.pixels: Image = np.empty((height, width, 3), np.uint8) if pixels is None else pixels
+        self._edges = (width, height)
+        self._scale = cameras[0].focal * width  # pixels for right / forward = 1
+        self._middle = (width / 2 - 0.5, height / 2 - 0.5)
+
+    def project(self, points: FloatArray) -> tuple[Fixed, Flags]:
+        """points: (B, ..., 3) m. returns: (B, ..., 2) fixed-point pixels, (B, ...) which are in front of the camera."""
+        seen = self._see(points)
+        flat = seen[..., :2] / np.maximum(seen[..., 2:], NEAR) * self._scale + self._middle
+        return np.rint(_clipped(flat) * FIXED).astype(np.int32), seen[..., 2] > NEAR
+
+    def rods(self, points: FloatArray, ends: npt.NDArray[np.int64], radii: FloatArray) -> list[Rods]:
+        """Rods in each picture. points: (B, M, P, 3) m; ends: (N, 2) of the P points; radii: (N, 2) m there."""
+        seen = self._see(points)[:, :, ends]  # (B, M, N, 2, 3)
+        near = seen[..., 2] > NEAR  # (B, M, N, 2)
+        in_front = np.logical_or(near[..., 0], near[..., 1])
+        if not near.all():
+            seen = _cut(seen, near)
+        zoom = self._scale / seen[..., 2:]  # (B, M, N, 2, 1)
+        places = _clipped(seen[..., :2] * zoom + self._middle)  # (B, M, N, 2, 2)
+        sizes = np.minimum(np.maximum(radii[..., np.newaxis] * zoom, LEAST_RADIUS), FAR_OUT)  # (B, M, N, 2, 1)
+        inside = ((places + sizes).max(axis=-2) >= 0) & ((places - sizes).min(axis=-2) <= self._edges)
+        along = places[..., 1, :] - places[..., 0, :]  # (B, M, N, 2)
+        length = np.hypot(along[..., 0], along[..., 1])
+        long = length > 0.1
+        normal = along[..., ::-1] * (-1.0, 1.0) / np.where(long, length, 1.0)[..., np.newaxis]
+        aside = sizes * normal[..., np.newaxis, :]  # (B, M, N, 2, 2)
+        sides = np.concatenate([places + aside, (places - aside)[..., ::-1, :]], axis=-2)
+        discs = np.rint(np.concatenate([places, sizes], axis=-1) * FIXED).astype(np.int64)
+        flags = in_front, np.logical_and(in_front, inside.all(axis=-1)), long
+        fixed = np.rint(sides * FIXED).astype(np.int32, order="C")
+        return [Rods(*each) for each in zip(discs.tolist(), fixed, *(flag.tolist() for flag in flags), strict=True)]
+
+    def _see(self, points: FloatArray) -> FloatArray:
+        """`Camera.see` of each camera for its own points, (B, ..., 3)."""
+        flat = points.reshape(len(points), -1, 3) - self.positions[:, np.newaxis]
+        return np.asarray(flat @ self._axes).reshape(points.shape)
+
+
+class Canvas:
+    """The pixels of one picture, OVERSAMPLE times as many as it shall have, as they are painted."""
+
+    def __init__(self, pixels: Image) -> None:
+        self.pixels = pixels
+
+    @classmethod
+    def empty(cls, size: tuple[int, int]) -> Self:
+        """To be filled. size: (H, W) of the finished picture."""
+        return cls(np.empty((OVERSAMPLE * size[0], OVERSAMPLE * size[1], 3), np.uint8))
 
     def fill(self, colour: Colour) -> None:
         cv2.rectangle(self.pixels, (0, 0), self.pixels.shape[1::-1], colour, cv2.FILLED)
 
-    def project(self, points: FloatArray) -> tuple[Fixed, Flags]:
-        """points: (..., 3) m. returns: (..., 2) fixed-point pixels, and (...) which are in front of the camera."""
-        seen = self.camera.see(points)
-        flat = seen[..., :2] / np.maximum(seen[..., 2:], NEAR) * self.scale + self.middle
-        return np.rint(_clipped(flat) * FIXED).astype(np.int32), seen[..., 2] > NEAR
-
     def polygon(self, corners: Fixed, colour: Colour) -> None:
-        """A convex polygon. corners: (N, 2) from `project`."""
+        """A convex polygon. corners: (N, 2) from `Views.project`."""
         cv2.fillConvexPoly(self.pixels, corners, colour, cv2.LINE_AA, SUBPIXEL)
 
     def hidden_by(self, corners: Fixed) -> bool:
@@ -90,38 +130,12 @@ class Canvas:
         margin, places = 2 * FIXED, corners.tolist()
         height, width = self.pixels.shape[:2]
         frame = [(x, y) for x in (-margin, width * FIXED + margin) for y in (-margin, height * FIXED + margin)]
-        sides = [
+        sides: list[int] = [
             (x1 - x0) * (y - y0) - (y1 - y0) * (x - x0)  # positive on one side of the edge, negative on the other
             for (x0, y0), (x1, y1) in zip(places, places[1:] + places[:1], strict=True)
             for x, y in frame
         ]
         return min(sides) > 0 or max(sides) < 0
-
-    def see_rods(self, points: FloatArray, ends: npt.NDArray[np.int64], radii: FloatArray) -> Rods:
-        """Where rods between points are. points: (M, P, 3) m; ends: (N, 2) points; radii: (N, 2) m at the ends."""
-        seen = self.camera.see(points)[:, ends]  # (M, N, 2, 3)
-        near = seen[..., 2] > NEAR  # (M, N, 2)
-        in_front: Flags = near.any(axis=-1)
-        if not near.all():
-            seen = _cut(seen, near)
-        zoom = self.scale / seen[..., 2:]  # (M, N, 2, 1)
-        places = _clipped(seen[..., :2] * zoom + self.middle)  # (M, N, 2, 2)
-        sizes = np.minimum(np.maximum(radii[..., np.newaxis] * zoom, LEAST_RADIUS), FAR_OUT)  # (M, N, 2, 1)
-        out = ((places + sizes).max(axis=-2) < 0) | ((places - sizes).min(axis=-2) > self.pixels.shape[1::-1])
-        along = places[..., 1, :] - places[..., 0, :]  # (M, N, 2)
-        length = np.hypot(along[..., 0], along[..., 1])
-        long = length > 0.1
-        normal = along[..., ::-1] * (-1.0, 1.0) / np.where(long, length, 1.0)[..., np.newaxis]
-        aside = sizes * normal[..., np.newaxis, :]  # (M, N, 2, 2)
-        sides = np.concatenate([places + aside, (places - aside)[..., ::-1, :]], axis=-2)
-        discs = np.concatenate([places, sizes], axis=-1)
-        return Rods(
-            np.rint(discs * FIXED).astype(np.int64).tolist(),
-            np.rint(sides * FIXED).astype(np.int32, order="C"),
-            in_front.tolist(),
-            (in_front & ~out.any(axis=-1)).tolist(),
-            long.tolist(),
-        )
 
     def paint_rods(self, rods: Rods, group: int, numbers: Iterable[int], colour: Colour) -> None:
         """Some rods of one group, in this order: the discs at both ends and what lies between them."""
@@ -141,7 +155,8 @@ class Canvas:
 
     def finished(self) -> Image:
         """The picture averaged down to the size asked for."""
-        return np.asarray(cv2.resize(self.pixels, self.size[::-1], interpolation=cv2.INTER_AREA), np.uint8)
+        height, width = (side // OVERSAMPLE for side in self.pixels.shape[:2])
+        return np.asarray(cv2.resize(self.pixels, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
     def _disc(self, disc: list[int], colour: Colour) -> None:
         x, y, radius = disc
@@ -162,9 +177,9 @@ def _clipped(places: FloatArray) -> FloatArray:
 def _cut(seen: FloatArray, near: Flags) -> FloatArray:
     """Rods without what is not in front of the camera; those without anything in front become any that are.
 
-    seen: (M, N, 2, 3) m as the camera sees both ends; near: (M, N, 2) which are in front.
+    seen: (..., 2, 3) m as the camera sees both ends; near: (..., 2) which are in front.
     """
-    start, end = seen[..., 0, :], seen[..., 1, :]  # (M, N, 3)
+    start, end = seen[..., 0, :], seen[..., 1, :]  # (..., 3)
     crossing = near[..., 0] != near[..., 1]
     share = np.where(crossing, NEAR - start[..., 2], 0.0) / np.where(crossing, end[..., 2] - start[..., 2], 1.0)
     cut = start + share[..., np.newaxis] * (end - start)

@@ -1,6 +1,6 @@
-"""Draw the built-in two-arm world from any camera.
+"""Draw the built-in two-arm world from any camera, many pictures at a time.
 
-In: a `Camera`, an image size, the blocks and the arms as points in the world. Out: an RGB image. It knows
+In: cameras, an image size, the blocks and the arms as points in the world. Out: RGB images. It knows
 points and colours, nothing of joints, tasks or time; the same input gives the same pixels. Places and sizes are
 metres of the world frame (x right, y away from the exterior camera, z up; the table top is z = 0), so every
 image size shows the same view: the field of view is fixed across the width.
@@ -10,13 +10,13 @@ Shapes are painted from far to near without a depth buffer, which is right for a
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
-from rdt_data.sim_canvas import Camera, Canvas, Colour, FloatArray, Image, Rods
+from rdt_data.sim_canvas import Camera, Canvas, Colour, Fixed, Flags, FloatArray, Image, Rods, Views
 
 TABLE: Final[Colour] = (226, 222, 213)
 FLOOR: Final[Colour] = (150, 152, 156)
@@ -83,36 +83,46 @@ class ArmShape:
     fingers: FloatArray  # (2, 2, 3) m: two fingers, each from the palm to its tip
     colour: Colour
 
-    def points(self) -> FloatArray:
-        """What ROD_ENDS counts, (14, 3) m."""
-        palms, tips = self.fingers[:, 0], self.fingers[:, 1]
-        points = np.concatenate([self.links[1:], [(tips[0] + tips[1]) / 2], self.links, palms, tips])
-        points[:5, 2] = 0.0
-        return points
-
 
 def render(
-    camera: Camera,
+    cameras: Sequence[Camera],
     size: tuple[int, int],
-    blocks: Sequence[Block],
-    arms: Sequence[ArmShape],
+    blocks: Sequence[Sequence[Block]],
+    arms: Sequence[Sequence[ArmShape]],
     *,
     mounted_on: int | None = None,
-) -> Image:
-    """What the camera sees. size: (H, W) pixels. returns: (H, W, 3) uint8 RGB.
+) -> list[Image]:
+    """What B cameras of one focal length see, each of its own world. size: (H, W). returns: B times (H, W, 3) RGB.
 
-    `mounted_on` is the number of the arm that carries the camera: only that arm's fingers are in view.
+    blocks, arms: those of each world, as many in each. `mounted_on` is the number of the arm that carries the camera:
+    only that arm's fingers are in view.
     """
-    if mounted_on is None:  # a camera that stands sees the same table in every picture
-        canvas = Canvas(camera, size, _table(camera, size).copy())
-    else:
-        canvas = Canvas(camera, size)
-        _draw_table(canvas)
-    rods = canvas.see_rods(np.array([arm.points() for arm in arms]), ROD_ENDS, ROD_RADII)
+    views = Views(cameras, size)
+    rods = views.rods(_points(arms), ROD_ENDS, ROD_RADII)
+    cubes = _see_blocks(views, [_farthest_first(*each) for each in zip(blocks, cameras, strict=True)])
+    # A camera that stands sees the same table in every picture.
+    tables = _tables(views) if mounted_on is not None else (Canvas(_table(each, size).copy()) for each in cameras)
+    images = []
+    for canvas, cube, bars, shapes, camera in zip(tables, cubes, rods, arms, cameras, strict=True):
+        _paint(canvas, cube, bars, shapes, camera, mounted_on)
+        images.append(canvas.finished())  # at once: the next canvas takes the same memory
+    return images
+
+
+def _paint(
+    canvas: Canvas,
+    cubes: Sequence[tuple[Fixed, Colour]],
+    rods: Rods,
+    arms: Sequence[ArmShape],
+    camera: Camera,
+    mounted_on: int | None,
+) -> None:
+    """What stands on the table, from far to near."""
     others = [number for number in range(len(arms)) if number != mounted_on]
     for number in others:  # its shade straight below an arm shows over which spot of the table the fingers are
         canvas.paint_rods(rods, number, SHADOW_RODS, _dimmed(TABLE, ARM_SHADE))
-    _draw_blocks(canvas, sorted(blocks, key=lambda b: -math.dist((b.x, b.y, 0.0), camera.position)))
+    for corners, colour in cubes:
+        canvas.polygon(corners, colour)
     for number in sorted(others, key=lambda n: -math.dist(arms[n].links[-1], camera.position)):
         colour = arms[number].colour
         canvas.paint_rods(rods, number, LINK_RODS, colour)
@@ -120,7 +130,17 @@ def render(
         _draw_hand(canvas, rods, number, colour)
     if mounted_on is not None:
         _draw_hand(canvas, rods, mounted_on, arms[mounted_on].colour)
-    return canvas.finished()
+
+
+def _points(arms: Sequence[Sequence[ArmShape]]) -> FloatArray:
+    """What ROD_ENDS counts, of M arms in B worlds: (B, M, 14, 3) m."""
+    links = np.array([[arm.links for arm in world] for world in arms])
+    fingers = np.array([[arm.fingers for arm in world] for world in arms])
+    palms, tips = fingers[..., 0, :], fingers[..., 1, :]
+    between = (tips[..., :1, :] + tips[..., 1:, :]) / 2
+    points = np.concatenate([links[..., 1:, :], between, links, palms, tips], axis=-2)
+    points[..., :5, 2] = 0.0
+    return points
 
 
 @functools.cache
@@ -131,44 +151,53 @@ def _dimmed(colour: Colour, light: float) -> Colour:
 
 @functools.lru_cache(maxsize=8)
 def _table(camera: Camera, size: tuple[int, int]) -> Image:
-    """The pixels of `_draw_table`; not to be written to."""
-    canvas = Canvas(camera, size)
-    _draw_table(canvas)
-    return canvas.pixels
+    """The pixels of an empty table; not to be written to."""
+    return next(_tables(Views([camera], size))).pixels
 
 
-def _draw_table(canvas: Canvas) -> None:
+def _tables(views: Views) -> Iterator[Canvas]:
     """The floor, the table top, and the mat below the blocks: what a wrist camera away from the blocks can go by."""
-    corners, in_front = canvas.project(GROUND)
-    if in_front[:4].all() and not canvas.hidden_by(corners[:4]):
-        canvas.fill(FLOOR)
-        canvas.polygon(corners[:4], TABLE)
-    else:  # what most wrist cameras see, and those so tilted that part of the table is behind them
-        canvas.fill(TABLE)
-    if in_front[4:].all():
-        canvas.polygon(corners[4:], MAT)
+    corners, in_front = views.project(np.broadcast_to(GROUND, (len(views.positions), *GROUND.shape)))
+    for places, near in zip(corners, in_front.tolist(), strict=True):
+        canvas = Canvas.empty(views.size)
+        if all(near[:4]) and not canvas.hidden_by(places[:4]):
+            canvas.fill(FLOOR)
+            canvas.polygon(places[:4], TABLE)
+        else:  # what most wrist cameras see, and those so tilted that part of the table is behind them
+            canvas.fill(TABLE)
+        if all(near[4:]):
+            canvas.polygon(places[4:], MAT)
+        yield canvas
 
 
-def _draw_blocks(canvas: Canvas, blocks: Sequence[Block]) -> None:
-    """All shades beside the blocks, then the faces that point to the camera; the sides before the top."""
-    places = np.array([(block.x, block.y, 0.0) for block in blocks]).reshape(-1, 1, 3)
-    edges = np.array([block.edge for block in blocks]).reshape(-1, 1, 1)
-    corners, in_front = canvas.project(BLOCK_POINTS * edges + places)  # (N, 12, 2), (N, 12)
-    shown = np.flatnonzero(in_front.all(axis=1)).tolist()
-    faces = corners.take(FACE_POINTS, axis=1)  # (N, 5, 4, 2)
-    for n in shown:
-        canvas.polygon(corners[n, : len(SHADOW)], _dimmed(TABLE, BLOCK_SHADE))
-    for n in shown:
-        for face in _faces_towards(canvas.camera, blocks[n]):
-            canvas.polygon(faces[n, face], _dimmed(blocks[n].colour, FACE_LIGHT[face]))
+def _farthest_first(blocks: Sequence[Block], camera: Camera) -> list[Block]:
+    return sorted(blocks, key=lambda block: -math.dist((block.x, block.y, 0.0), camera.position))
 
 
-def _faces_towards(camera: Camera, block: Block) -> list[int]:
-    """Which of FACES the camera can see of a block."""
-    x, y, z = camera.position.tolist()
-    half = block.edge / 2
-    out = block.x - half - x, x - block.x - half, block.y - half - y, y - block.y - half, z - block.edge
-    return [face for face, distance in enumerate(out) if distance > 0]
+def _see_blocks(views: Views, blocks: Sequence[Sequence[Block]]) -> Iterator[list[tuple[Fixed, Colour]]]:
+    """What to paint of the blocks in each picture: the shades beside them, then the faces that point to the camera."""
+    known = np.array([[(block.x, block.y, 0.0, block.edge) for block in world] for world in blocks])  # (B, N, 4)
+    places, edges = known[..., np.newaxis, :3], known[..., np.newaxis, 3:]
+    corners, in_front = views.project(BLOCK_POINTS * edges + places)  # (B, N, 12, 2), (B, N, 12)
+    faces, towards = corners.take(FACE_POINTS, axis=2), _towards(views.positions, known).tolist()
+    for b, (world, whole) in enumerate(zip(blocks, np.logical_and.reduce(in_front, axis=-1).tolist(), strict=True)):
+        shown = [n for n in range(len(world)) if whole[n]]
+        shades = [(corners[b, n, : len(SHADOW)], _dimmed(TABLE, BLOCK_SHADE)) for n in shown]
+        yield shades + [
+            (faces[b, n, face], _dimmed(world[n].colour, light))
+            for n in shown
+            for face, light in enumerate(FACE_LIGHT)
+            if towards[b][n][face]
+        ]
+
+
+def _towards(eyes: FloatArray, blocks: FloatArray) -> Flags:
+    """Which FACES of blocks can be seen. eyes: (B, 3) m; blocks: (B, N, 4) m, x, y, 0, edge. returns: (B, N, 5)."""
+    x, y, z = np.moveaxis(eyes[:, np.newaxis], -1, 0)  # (B, 1)
+    at_x, at_y, _, edge = np.moveaxis(blocks, -1, 0)  # (B, N)
+    half = edge / 2
+    out = [at_x - half - x, x - at_x - half, at_y - half - y, y - at_y - half, z - edge]
+    return np.stack(out, axis=-1) > 0
 
 
 def _draw_hand(canvas: Canvas, rods: Rods, number: int, colour: Colour) -> None:

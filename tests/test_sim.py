@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rdt_data import sim
+from rdt_data import sim, sim_arms
 from rdt_data.errors import RdtError
 
 seeds = st.integers(0, 2**64 - 1)
@@ -18,7 +18,7 @@ arms = st.sampled_from([0, 1])
 places = st.tuples(st.floats(-0.26, 0.21), st.floats(-0.13, 0.2), st.floats(0.0, 0.18)).map(np.array)
 reaches = st.tuples(arms, places).map(lambda r: (r[0], r[1] if r[0] == 0 else r[1] * [-1, 1, 1]))
 """An arm and a place for its tip, anywhere a demonstration can take it."""
-any_joints = st.tuples(*(st.floats(low, high) for low, high in sim.JOINT_LIMITS)).map(np.array)
+any_joints = st.tuples(*(st.floats(low, high) for low, high in sim_arms.JOINT_LIMITS)).map(np.array)
 
 
 def scripted(scene, qpos, rng):
@@ -30,7 +30,7 @@ def idle(scene, qpos, rng):
 
 
 def aimless(scene, qpos, rng):
-    return rng.uniform(*sim.JOINT_LIMITS.T)
+    return rng.uniform(*sim_arms.JOINT_LIMITS.T)
 
 
 def wandering(scene, qpos, rng):
@@ -54,7 +54,7 @@ def share_of(image, colour, tolerance=40):
 @given(reach=reaches)
 def test_inverse_kinematics_puts_the_tip_where_it_was_asked_with_the_tool_vertical(reach):
     arm, tip = reach
-    pose = sim.forward_kinematics(arm, sim.inverse_kinematics(arm, tip))
+    pose = sim_arms.forward_kinematics(arm, sim_arms.inverse_kinematics(arm, tip))
     np.testing.assert_allclose(pose.tip, tip, atol=1e-9)
     np.testing.assert_allclose(pose.hand, np.diag([-1.0, 1.0, -1.0]), atol=1e-9)
 
@@ -62,32 +62,32 @@ def test_inverse_kinematics_puts_the_tip_where_it_was_asked_with_the_tool_vertic
 @given(reach=reaches)
 def test_inverse_kinematics_gives_back_the_joints_it_once_gave(reach):
     arm, tip = reach
-    joints = sim.inverse_kinematics(arm, tip)
-    again = sim.inverse_kinematics(arm, sim.forward_kinematics(arm, joints).tip)
+    joints = sim_arms.inverse_kinematics(arm, tip)
+    again = sim_arms.inverse_kinematics(arm, sim_arms.forward_kinematics(arm, joints).tip)
     np.testing.assert_allclose(again, joints, atol=1e-6)
 
 
 @given(reach=reaches)
 def test_the_joint_limits_hold_over_the_whole_workspace(reach):
     arm, tip = reach
-    joints = sim.inverse_kinematics(arm, tip)
-    low, high = np.array(sim.ARM_LIMITS[:6]).T
+    joints = sim_arms.inverse_kinematics(arm, tip)
+    low, high = np.array(sim_arms.ARM_LIMITS[:6]).T
     assert (low <= joints).all()
     assert (joints <= high).all()
 
 
 @given(arm=arms, qpos=any_joints)
 def test_links_keep_their_lengths_and_the_hand_is_a_rotation_for_any_joints(arm, qpos):
-    pose = sim.forward_kinematics(arm, qpos[:6])
-    shoulder = [*sim.BASES[arm], sim.SHOULDER_HEIGHT]
+    pose = sim_arms.forward_kinematics(arm, qpos[:6])
+    shoulder = [*sim_arms.BASES[arm], sim_arms.SHOULDER_HEIGHT]
     lengths = [math.dist(shoulder, pose.elbow), math.dist(pose.elbow, pose.wrist), math.dist(pose.wrist, pose.tip)]
-    np.testing.assert_allclose(lengths, [sim.UPPER_ARM, sim.FOREARM, sim.TOOL])
+    np.testing.assert_allclose(lengths, [sim_arms.UPPER_ARM, sim_arms.FOREARM, sim_arms.TOOL])
     np.testing.assert_allclose(pose.hand @ pose.hand.T, np.eye(3), atol=1e-9)
     assert np.linalg.det(pose.hand) == pytest.approx(1.0)
 
 
 def test_a_tip_out_of_reach_gives_an_arm_stretched_towards_it():
-    joints = sim.inverse_kinematics(0, np.array([5.0, sim.BASES[0][1], 0.0]))
+    joints = sim_arms.inverse_kinematics(0, np.array([5.0, sim_arms.BASES[0][1], 0.0]))
     assert joints[2] == 0.0
     assert joints[0] == 0.0
 
@@ -154,9 +154,9 @@ def test_success_is_lost_when_another_block_is_touched_too():
 def test_a_tip_above_a_block_does_not_touch_it():
     scene = sim.draw_scene(np.random.default_rng(0))
     at = [sim.TOUCH_HEIGHT - 0.001, sim.TOUCH_HEIGHT + 0.001]
-    home = np.append(sim.inverse_kinematics(1, sim.HOME[1]), 1.0)
+    home = np.append(sim_arms.inverse_kinematics(1, sim.HOME[1]), 1.0)
     for height, expected in zip(at, [{("left", 0)}, set()], strict=True):
-        reach = np.append(sim.inverse_kinematics(0, np.array([*scene.blocks[0], height])), 0.0)
+        reach = np.append(sim_arms.inverse_kinematics(0, np.array([*scene.blocks[0], height])), 0.0)
         assert sim.touches(scene, np.concatenate([reach, home])) == expected
 
 
@@ -181,8 +181,8 @@ def test_joint_limits_and_speed_limits_hold_whatever_is_asked_for(targets):
     before = env.reset(0).qpos
     for target in targets:
         seen = env.step(target)
-        assert (sim.JOINT_LIMITS[:, 0] - 1e-6 <= seen.qpos).all()
-        assert (seen.qpos <= sim.JOINT_LIMITS[:, 1] + 1e-6).all()
+        assert (sim_arms.JOINT_LIMITS[:, 0] - 1e-6 <= seen.qpos).all()
+        assert (seen.qpos <= sim_arms.JOINT_LIMITS[:, 1] + 1e-6).all()
         assert np.abs(seen.qpos - before).max() <= sim.MOST_CHANGE + 1e-6
         np.testing.assert_allclose(seen.qvel, (seen.qpos - before) * sim.CONTROL_HZ, atol=1e-4)
         before = seen.qpos
@@ -242,3 +242,41 @@ def test_cameras_draw_arms_in_any_position(qpos, size):
     scene = sim.draw_scene(np.random.default_rng(0))
     images = sim.draw_cameras(scene, qpos, size, sim.CAMERAS)
     assert all(image.shape == (*size, 3) for image in images.values())
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=seeds, moments=st.lists(any_joints, min_size=2, max_size=4))
+def test_worlds_drawn_together_are_what_they_are_one_by_one(seed, moments):
+    scenes = [sim.draw_scene(np.random.default_rng([seed, n])) for n in range(len(moments))]
+    together = sim.draw_many(scenes, moments, (48, 64), sim.CAMERAS)
+    for n, (scene, qpos) in enumerate(zip(scenes, moments, strict=True)):
+        for camera, image in sim.draw_cameras(scene, qpos, (48, 64), sim.CAMERAS).items():
+            np.testing.assert_array_equal(together[camera][n], image)
+
+
+@pytest.mark.parametrize("cameras", [(), ("exterior",), ("left_wrist", "exterior")])
+def test_only_the_cameras_that_were_asked_for_are_drawn(cameras):
+    scene, qpos = sim.draw_scene(np.random.default_rng(0)), np.zeros(14)
+    assert tuple(sim.draw_cameras(scene, qpos, (24, 32), cameras)) == cameras
+    assert all(
+        tuple(seen.images) == cameras for seen in sim.record(0, 0, image_size=(24, 32), cameras=cameras).observations
+    )
+
+
+def test_a_demonstration_shows_what_the_environment_shows_at_each_step():
+    demo = sim.record(4, 2)
+    env = sim.TwoArmEnv(noise=sim.NOISE)
+    seen = env.reset(4, 2)
+    for observation in demo.observations:
+        for camera in sim.CAMERAS:
+            np.testing.assert_array_equal(observation.images[camera], seen.images[camera])
+        seen = env.step(sim.demonstrate(env.scene, seen.qpos))
+    assert env.success == demo.success
+
+
+def test_pictures_are_independent_of_each_other():
+    scene, qpos = sim.draw_scene(np.random.default_rng(0)), np.zeros(14)
+    first, second = (sim.draw_cameras(scene, qpos, (24, 32), ["exterior"])["exterior"] for _ in range(2))
+    first[:] = 0
+    assert second.any()
+    np.testing.assert_array_equal(sim.draw_cameras(scene, qpos, (24, 32), ["exterior"])["exterior"], second)
