@@ -23,7 +23,7 @@ DONE: Final = (40, 180, 75)
 FAILED: Final = (214, 48, 49)
 BORDER: Final = 6  # pixels
 CAPTION: Final = 28  # pixels, height of the line with the instruction
-LETTERING: Final = 0.42  # OpenCV's scale of its simplest font; less where the words are many
+LETTERING: Final = 0.42  # OpenCV's scale of its simplest font
 
 
 class EpisodeVideo:
@@ -65,14 +65,22 @@ def tiled(pictures: Sequence[Pixels]) -> Pixels:
     return sheet
 
 
+def caption(text: str, width: int, colour: tuple[int, int, int]) -> Pixels:
+    """A line of text, (CAPTION, width, 3), black on a colour; more than fits is made smaller."""
+    strip = np.full((CAPTION, width + 40 * len(text), 3), colour, np.uint8)
+    place = (BORDER, CAPTION * 2 // 3)
+    cv2.putText(strip, text, place, cv2.FONT_HERSHEY_SIMPLEX, LETTERING, (0, 0, 0), 1, cv2.LINE_AA)
+    # Measured, because what getTextSize says of a font differs from what is drawn between versions of OpenCV.
+    written = int(np.flatnonzero((strip != colour).any(axis=(0, 2))).max(initial=0)) + BORDER
+    strip = strip[:, : max(width, written)]
+    return np.asarray(cv2.resize(strip, (width, CAPTION), interpolation=cv2.INTER_AREA), np.uint8)
+
+
 def _framed(world: World, over: bool) -> Pixels:
     """A world's picture in a border of its state, the instruction below."""
     colour = DONE if world.success else FAILED if over else UNDONE
-    picture = cv2.copyMakeBorder(
-        world.picture(), BORDER, CAPTION, BORDER, BORDER, cv2.BORDER_CONSTANT, value=(*colour, 0)
-    )
-    place = (BORDER, picture.shape[0] - CAPTION // 3)
-    (width, _), _ = cv2.getTextSize(world.instruction, cv2.FONT_HERSHEY_SIMPLEX, LETTERING, 1)
-    scale = LETTERING * min(1.0, (picture.shape[1] - 2 * BORDER) / max(width, 1))
-    cv2.putText(picture, world.instruction, place, cv2.FONT_HERSHEY_SIMPLEX, scale, (0, 0, 0), 1, cv2.LINE_AA)
-    return np.asarray(picture, np.uint8)
+    picture = world.picture()
+    height, width, _ = picture.shape
+    framed = np.full((BORDER + height, width + 2 * BORDER, 3), colour, np.uint8)
+    framed[BORDER:, BORDER:-BORDER] = picture
+    return np.vstack([framed, caption(world.instruction, framed.shape[1], colour)])

@@ -21,7 +21,7 @@ from rdt_data.store import open_dataset
 from rdt_model import RDT, config_of_size
 from rdt_model.encoders import load_image_encoder
 from rdt_model.eval_options import EvalOptions, size_of, words_of, worlds_of
-from rdt_model.eval_video import tiled
+from rdt_model.eval_video import caption, tiled
 from rdt_model.keypoints import KeypointConfig
 from rdt_model.policy_files import PolicyConfig, read_policy, slots_of, write_policy
 
@@ -175,3 +175,14 @@ def test_pictures_are_laid_out_in_a_grid_of_even_sides():
     assert sheet.shape == (10, 14, 3)
     assert [sheet[row, column, 0] for row, column in ((0, 0), (0, 7), (5, 0), (5, 7))] == [1, 2, 3, 0]
     assert tiled(pictures[:1]).shape == (6, 8, 3)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "Go.", "Pick up the red cube with the right arm and hand it to the left arm. " * 3]
+)
+def test_a_caption_fits_its_picture_whatever_its_length(text):
+    strip = caption(text, 332, (150, 150, 150))
+    assert strip.shape[1:] == (332, 3)
+    columns = np.flatnonzero((strip != 150).any(axis=(0, 2)))
+    assert len(columns) == 0 if not text else columns.max() < 332
+    assert (strip[:, -1] == 150).all(), "a margin is left"
