@@ -6,8 +6,8 @@ compared by checksum, each of them.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from itertools import zip_longest
+from dataclasses import dataclass, field, replace
+from itertools import accumulate, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,11 @@ from converters.fields import keep
 from converters.plan import Plan, Request, make_plan
 from converters.spec import DatasetSpec, parse_spec
 from rdt_data.episode import Episode
-from rdt_data.errors import RdtError, SourceError, SpecError
+from rdt_data.errors import RdtError, RemoteError, SourceError, SpecError
 from rdt_data.images import ImageError, decode
 from rdt_data.jobs import Workers
 from rdt_data.merge import no_single_source
-from rdt_data.remote import read_many
+from rdt_data.remote_files import read_many
 from rdt_data.seal import broken_seals
 from rdt_data.shards import crc32c
 from rdt_data.store import Dataset, Part, open_dataset
@@ -77,12 +77,13 @@ def verify_store(
         report.problems += broken  # what is damaged is not read further
         return report
     address = store if "://" in store else str(Path(store).absolute())  # for workers elsewhere
-    jobs = [_PartCheck(address, number) for number in range(len(dataset.parts))]
+    starts = accumulate((part.episodes for part in dataset.parts), initial=0)
+    jobs = [_PartCheck(address, part, first) for part, first in zip(dataset.parts, starts, strict=False)]
     if source is not None and asked is not None:
         plan = make_plan(source, asked)
         changed = _changed_parts(dataset, plan)
         report.problems += changed.values()
-        jobs = [_PartCheck(address, job.number, None if job.number in changed else plan) for job in jobs]
+        jobs = [job if number in changed else replace(job, plan=plan) for number, job in enumerate(jobs)]
     with Workers(min(workers, max(len(jobs), 1)), ray=ray) as pool:
         found = dict(pool.map(check_part, jobs))
     for number in sorted(found):
@@ -117,7 +118,8 @@ def _first_difference(given: str, stored: str) -> str:
 @dataclass(frozen=True, slots=True)
 class _PartCheck:
     store: str
-    number: int
+    part: Part
+    first: int  # number of its first episode
     plan: Plan | None = None
 
 
@@ -147,19 +149,20 @@ def _said(rows: list[list[Any]], other: list[list[Any]]) -> str:
 def check_part(check: _PartCheck) -> VerifyReport:
     """Check one part; runs in a worker."""
     dataset = open_dataset(check.store)
-    part = dataset.parts[check.number]
+    part = check.part
     report = VerifyReport(check.store, parts=1, episodes=part.episodes, steps=part.steps)
     _check_files(dataset, part, report)
     if report.problems:
         return report  # what is damaged is not read further
-    first = sum(earlier.episodes for earlier in dataset.parts[: check.number])
-    episodes = [dataset[number] for number in range(first, first + part.episodes)]
+    episodes = [dataset[number] for number in range(check.first, check.first + part.episodes)]
     try:
         _check_counts(part, episodes, report)
         for episode in episodes:
             _check_frames(episode, report)
         if check.plan is not None:
             _check_source(check, part, episodes, report)
+    except RemoteError:  # nothing is wrong with the store
+        raise
     except RdtError as error:
         report.problems.append(f"part {part.id}: {error.problem}")
     return report

@@ -23,7 +23,8 @@ import numpy as np
 import zarr
 
 from rdt_data.errors import StoreError
-from rdt_data.remote import copy_files, file_system, is_local, local_path, names_in, put_folder, remove_tree
+from rdt_data.remote import file_system, is_local, local_path
+from rdt_data.remote_files import copy_files, names_in, put_folder, remove_tree
 from rdt_data.remote_ledger import RemotePlace
 from rdt_data.seal import group_document, sealed
 from rdt_data.shards import crc32c

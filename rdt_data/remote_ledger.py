@@ -20,7 +20,8 @@ from typing import Any, Self
 
 from rdt_data.changes import refuse_changed_source, refuse_other_command
 from rdt_data.errors import RemoteError, StoreError
-from rdt_data.remote import file_system, names_in, put_folder, read_many, remove_tree
+from rdt_data.remote import file_system
+from rdt_data.remote_files import names_in, put_folder, read_many, remove_tree
 from rdt_data.seal import group_document, sealed
 from rdt_data.store import CONTENT, FORMAT, VERSION, read_attributes
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import fsspec
 
-from rdt_data.remote import read_many
+from rdt_data.remote_files import read_many
 from rdt_data.shards import crc32c
 
 _PLAIN_GROUP = {"zarr_format": 3, "node_type": "group"}

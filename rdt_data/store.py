@@ -17,7 +17,8 @@ import numpy as np
 from rdt_data.episode import CameraFormat
 from rdt_data.errors import StoreError
 from rdt_data.layout import CAMERAS
-from rdt_data.remote import file_system, is_local, read_many
+from rdt_data.remote import file_system, is_local
+from rdt_data.remote_files import read_many
 from rdt_data.stored import PartTable, StoredEpisode
 
 FORMAT = "rdt-data"
@@ -163,7 +164,8 @@ class Dataset:
         if is_local(self.fs):
             return zarr.open_group(self.path, mode="r")
         fs, path = file_system(self.url, asynchronous=True)
-        return zarr.open_group(zarr.storage.FsspecStore(fs, path=path, read_only=True), mode="r")
+        store = zarr.storage.FsspecStore(fs, path=path, read_only=True)
+        return zarr.open_group(store, mode="r", zarr_format=3)  # else it asks for the files of version 2, too
 
     @property
     def steps(self) -> int:

@@ -12,7 +12,8 @@ from typing import Any
 
 from rdt_data.errors import RdtError, StoreError
 from rdt_data.jobs import Workers
-from rdt_data.remote import AT_ONCE, is_local, names_in, read_many
+from rdt_data.remote import AT_ONCE, is_local
+from rdt_data.remote_files import names_in, read_many
 from rdt_data.staging import replace_file
 from rdt_data.store import Dataset, open_dataset
 from stats.document import SCHEMA, summary

@@ -85,7 +85,7 @@ def measure_part(store: Dataset, part: int) -> PartStats:
     lengths = table.column("length").astype(np.int64)
     result = PartStats({name: {} for name in QUANTITIES}, Lengths.of(lengths))
     for piece in _pieces(table, lengths):
-        result = result + PartStats(_measured(piece, f"{store.url}: part {store.parts[part].id}"), Lengths({}))
+        result = result + PartStats(_measured(piece, f"{store.url}: part {store.part_counts[part][0]}"), Lengths({}))
     return result
 
 

@@ -13,7 +13,8 @@ import converters.plan
 from converters.catalog import get
 from converters.run import ConvertReport, convert_dataset
 from rdt_data.errors import RdtError, RemoteError, StoreError
-from rdt_data.remote import file_system, read_many
+from rdt_data.remote import file_system
+from rdt_data.remote_files import read_many
 from rdt_data.remote_ledger import RemoteLedger, RemotePlace
 from rdt_data.store import open_dataset
 

@@ -21,7 +21,8 @@ from converters.run import convert_dataset
 from converters.verify import verify_store
 from rdt_data import Feed, Mixture, open_dataset
 from rdt_data.errors import RemoteError
-from rdt_data.remote import file_system, read_many
+from rdt_data.remote import file_system
+from rdt_data.remote_files import read_many
 from stats.measure import measure_stores
 
 RATE = {"500": 0.05, "done, but 500": 0.05, "slow": 0.03, "cut": 0.05, "cut upload": 0.05, "silent": 0.005}

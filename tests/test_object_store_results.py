@@ -13,7 +13,8 @@ from rdt_data.errors import StoreError
 from rdt_data.language import language_of
 from rdt_data.merge import merge_stores
 from rdt_data.merge_target import Remote
-from rdt_data.remote import file_system, put_folder, read_many
+from rdt_data.remote import file_system
+from rdt_data.remote_files import put_folder, read_many
 from rdt_data.store import open_dataset
 
 
