@@ -456,3 +456,23 @@ def test_a_port_that_is_taken_is_an_error_in_words(server, checkpoint):
     policy = ServedPolicy.load(checkpoint, device="cpu")
     with pytest.raises(RdtError, match=f"127.0.0.1:{port} cannot be listened on"):
         serve_policy(policy, Access(None), ServeOptions(port=port), ready=print)
+
+
+def test_the_robots_side_needs_no_torch():
+    code = "import rdt_model.client, rdt_model.async_execution, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-P", "-c", code], check=False).returncode == 0
+
+
+def test_bench_serve_tells_what_the_server_adds(checkpoint):
+    program = Path(sys.executable).parent / "rdt"
+    options = ["--checkpoint", checkpoint, "--calls", "25", "--image-size", "64", "--device", "cpu", "--json"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([program, "bench", "serve", *options], env=environment, capture_output=True, check=True)
+    found = json.loads(done.stdout)
+    assert (found["calls"], found["cameras"], found["robots"], found["mean_rows"]) == (25, 3, 1, 1.0)
+    stages = found["stages"]
+    assert stages.keys() == {"decode", "encode", "denoise", "wait", "total"}
+    assert stages["total"]["p50"] < found["whole"]["p50"], "the way there and back takes time too"
+    assert found["direct"]["p50"] > 0
+    assert abs(found["added_ms"]) < found["whole"]["p99"] + found["direct"]["p99"]
+    assert all(row["p50"] <= row["p95"] <= row["p99"] for row in (*stages.values(), found["whole"], found["direct"]))
