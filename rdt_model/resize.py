@@ -6,7 +6,9 @@ a fifth of all values on smooth images, and the one for bytes is near (2 of 255)
 were trained behind Pillow.
 
 Pillow (`src/libImaging/Resample.c`): columns first, then rows; each pass is a weighted sum with weights rounded to
-22 bits, rounded to a uint8. All of it is integer arithmetic here. Knows nothing of colours, padding or encoders.
+22 bits, rounded to a uint8. Here a pass is a product of matrices in float64, in which all of these sums are exact
+whatever their order: they are whole numbers of 2^-22 below 2^9. A new pixel needs only the old ones near it, so that
+the product is taken in bands of the matrix. Knows nothing of colours, padding or encoders.
 """
 
 import functools
@@ -21,6 +23,8 @@ from torch import Tensor
 from rdt_data.errors import unknown
 
 _BITS: Final = 22
+_BAND: Final = 16
+"""New lines that are made together: more of them multiply more zeros, fewer make more and smaller products."""
 _REACH: Final = {"bilinear": 1.0, "bicubic": 2.0}
 """Kernel -> half of its width, in pixels of the coarser grid."""
 
@@ -41,18 +45,30 @@ def resize(images: Tensor, size: int, kernel: str) -> Tensor:
 
 
 def _pass(images: Tensor, axis: int, size: int, kernel: str) -> Tensor:
-    """One axis. |weights| sum to less than 2 x 2^22, so that a sum over uint8 stays below 2^31."""
-    index, weight = _taps(images.shape[axis], size, kernel, images.device)
-    lines = images.movedim(axis, 0).contiguous()  # in front, what a tap adds up is contiguous: three times as fast
-    total = lines.new_full((size, *lines.shape[1:]), 1 << (_BITS - 1), dtype=torch.int32)
-    for old, share in zip(index, weight, strict=True):
-        total += lines.index_select(0, old).int().mul_(share.view(size, *[1] * (lines.ndim - 1)))
-    return (total >> _BITS).clamp_(0, 255).to(torch.uint8).movedim(0, axis)
+    """One axis. Weights sum to 1 and their absolute values to less than 2."""
+    lines = images.movedim(axis, 0).contiguous()  # (before, …): a line is contiguous
+    before = lines.flatten(1)
+    after = before.new_empty(size, before.shape[1])
+    for new, old, weight in _bands(len(before), size, kernel, images.device):
+        after[new] = (weight @ before[old].double()).add_(0.5).clamp_(0, 255)  # a uint8 cuts, so that it is rounded
+    return after.view(size, *lines.shape[1:]).movedim(0, axis)
 
 
 @functools.lru_cache(maxsize=64)
-def _taps(before: int, after: int, kernel: str, device: torch.device) -> tuple[Tensor, Tensor]:
-    """For each new pixel the old ones it is made of: indices (taps, after) int64, weights (taps, after) int32."""
+def _bands(before: int, after: int, kernel: str, device: torch.device) -> tuple[tuple[slice, slice, Tensor], ...]:
+    """The matrix of a pass, (after, before), in bands: new lines, the old lines they are made of, float64 weights."""
+    matrix = _weights(before, after, kernel)
+    bands = []
+    for start in range(0, after, _BAND):
+        new = slice(start, min(start + _BAND, after))
+        used = np.flatnonzero(matrix[new].any(axis=0))
+        old = slice(int(used[0]), int(used[-1]) + 1)
+        bands.append((new, old, torch.from_numpy(matrix[new, old].copy()).to(device)))
+    return tuple(bands)
+
+
+def _weights(before: int, after: int, kernel: str) -> FloatArray:
+    """What each new pixel takes of each old one, (after, before), rounded as Pillow does."""
     scale = before / after
     stretch = max(scale, 1.0)
     reach = _REACH[kernel] * stretch
@@ -63,8 +79,10 @@ def _taps(before: int, after: int, kernel: str, device: torch.device) -> tuple[T
     weight = np.where(position < end, _weight((position - centre + 0.5) / stretch, kernel), 0.0)
     weight /= np.add.accumulate(weight, axis=0)[-1]  # one by one: the order in which Pillow adds
     fixed = np.trunc(weight * (1 << _BITS) + np.copysign(0.5, weight))
-    index = np.minimum(position, before - 1)
-    return torch.from_numpy(index.astype(np.int64)).to(device), torch.from_numpy(fixed.astype(np.int32)).to(device)
+    matrix = np.zeros((after, before))
+    taken = position < end
+    matrix[np.broadcast_to(np.arange(after), taken.shape)[taken], position[taken].astype(np.int64)] = fixed[taken]
+    return matrix / (1 << _BITS)
 
 
 def _weight(distance: FloatArray, kernel: str) -> FloatArray:
