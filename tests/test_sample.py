@@ -23,6 +23,8 @@ from rdt_data import rotations
 from rdt_data.errors import RdtError
 from rdt_data.language import language_of
 from rdt_data.layout import resolve
+from rdt_data.remote import file_system
+from rdt_data.remote_files import put_folder
 from rdt_data.store import open_dataset
 from rdt_model import RDT, config_of_size
 from rdt_model.encoders import load_image_encoder
@@ -108,6 +110,18 @@ def test_a_run_writes_table_json_and_plots(made, tmp_path):
     for name, panels in (("errors.svg", len(names)), ("episode_0.svg", len(names)), ("episode_1.svg", len(names))):
         drawing = ET.parse(tmp_path / "out" / name)
         assert len(drawing.findall("{http://www.w3.org/2000/svg}g")) == panels
+
+
+def test_a_store_on_an_object_store_gives_the_numbers_of_its_copy_on_disk(made, s3, tmp_path):
+    fs, path = file_system(url := f"{s3()}/made.zarr")
+    put_folder(fs, made / "store.zarr", path)
+    options = ("--json", "--device", "cpu", "--steps", 1, "--episodes", "1")
+    code, printed, err = run(
+        "rdt", "sample", "--checkpoint", made / "policy", "--data", url, "-o", tmp_path / "far", *options
+    )
+    assert (code, err) == (0, "")
+    here = json.loads(sample(made, tmp_path / "near", *options)[1])
+    assert json.loads(printed) == here | {"store": url}
 
 
 def test_the_same_seed_gives_the_same_numbers_whatever_else_is_run(made):
