@@ -49,8 +49,12 @@ class Request:
     plan: Plan | None
 
 
-def read_request(message: Message) -> Request:
-    """The observation in a message, frames decoded. Raises MessageError, or ImageError that names the camera."""
+def read_request(message: Message, least: int | None = None) -> Request:
+    """The observation in a message, frames decoded. Raises MessageError, or another RdtError that names the entry.
+
+    least: pixels; a much larger JPEG is decoded at 1/2, 1/4 or 1/8 of its size, if its longer side has still so many,
+    as the feed decodes what the policy is trained on.
+    """
     for name in message:
         if name not in FIELDS:
             raise unknown("entry of an observation", str(name), FIELDS)
@@ -61,7 +65,7 @@ def read_request(message: Message) -> Request:
         state=_vector(message, "state"),
         state_mask=_mask(message, "state_mask"),
         instruction=_prompt(message["prompt"]),
-        images=_images(message.get("images")),
+        images=_images(message.get("images"), least),
         action_mask=None if message.get("action_mask") is None else _mask(message, "action_mask"),
         control_hz=_rate(message.get("control_hz")),
     )
@@ -128,7 +132,7 @@ def _plan(message: Message) -> Plan | None:
     return Plan(actions, int(committed))
 
 
-def _images(value: Any) -> dict[str, Sequence[Pixels]]:
+def _images(value: Any, least: int | None) -> dict[str, Sequence[Pixels]]:
     if value is None:
         return {}
     if not isinstance(value, dict):
@@ -136,21 +140,21 @@ def _images(value: Any) -> dict[str, Sequence[Pixels]]:
     for camera in value:
         if camera not in layout.CAMERAS:
             raise unknown("camera slot", str(camera), layout.CAMERAS)
-    return {camera: _frames(camera, given) for camera, given in value.items()}
+    return {camera: _frames(camera, given, least) for camera, given in value.items()}
 
 
-def _frames(camera: str, given: Any) -> list[Pixels]:
+def _frames(camera: str, given: Any, least: int | None) -> list[Pixels]:
     several = given if isinstance(given, list) else [given]
     if isinstance(given, np.ndarray) and given.ndim == 4:
         several = list(given[: MOST_FRAMES + 1])
     if len(several) > MOST_FRAMES:
         raise MessageError(f"{camera}: more than {MOST_FRAMES} frames", remedy="send the newest ones")
-    return [_frame(camera, one) for one in several]
+    return [_frame(camera, one, least) for one in several]
 
 
-def _frame(camera: str, given: Any) -> Pixels:
+def _frame(camera: str, given: Any, least: int | None) -> Pixels:
     if isinstance(given, bytes):
-        return _decoded(camera, given)
+        return _decoded(camera, given, least)
     if not isinstance(given, np.ndarray) or given.dtype != np.uint8 or given.ndim != 3 or given.shape[2] != 3:
         what = f"{given.dtype} {given.shape}" if isinstance(given, np.ndarray) else type(given).__name__
         raise MessageError(f"{camera}: a frame is {what}", remedy="send (H, W, 3) uint8 RGB, or a JPEG as bytes")
@@ -158,11 +162,11 @@ def _frame(camera: str, given: Any) -> Pixels:
     return given
 
 
-def _decoded(camera: str, data: bytes) -> Pixels:
+def _decoded(camera: str, data: bytes, least: int | None) -> Pixels:
     try:
         about = images.probe(data)
         _refuse_size(camera, about.height, about.width)
-        return images.decode(data)
+        return images.decode(data, least=least)
     except images.ImageError as error:
         raise MessageError(f"{camera}: {error.problem}", remedy="send a whole JPEG or PNG, or pixels") from None
 

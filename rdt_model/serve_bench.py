@@ -190,7 +190,7 @@ def _messages(policy: ServedPolicy, image_size: int) -> list[Message]:
     rng = np.random.default_rng(0)
     mask = np.arange(layout.DIM) < 10 if policy.config.state_mask is None else policy.config.state_mask
     words = rng.normal(size=(WORDS, policy.net.config.lang_token_dim)).astype(np.float32)
-    messages = []
+    messages = list[Message]()
     for _ in range(DIFFERENT):
         frames = {}
         for camera in policy.config.cameras:
@@ -247,11 +247,11 @@ def _turn(clients: Sequence[PolicyClient], messages: Sequence[Message], numbers:
 
 
 def _direct(policy: ServedPolicy, messages: Sequence[Message], numbers: range, steps: int | None) -> list[float]:
-    took = []
+    took, least = [], policy.images.form.size
     for number in numbers:
         message = messages[number % len(messages)]
         seen = Observation(message["state"], message["state_mask"], message["prompt"])
-        seen = replace(seen, images={camera: [decode(jpeg)] for camera, jpeg in message["images"].items()})
+        seen = replace(seen, images={camera: [decode(jpeg, least=least)] for camera, jpeg in message["images"].items()})
         began = time.perf_counter()
         policy(seen, steps=steps)
         took.append(time.perf_counter() - began)

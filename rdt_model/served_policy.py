@@ -1,12 +1,13 @@
 """A policy for robots that call when they please: each has its own memory, and those that wait are denoised together.
 
-In: one observation of one robot, with its `Loop`; then all that are ready. Out: a chunk for each, the one that `Policy`
-gives for it alone, up to rounding. The two halves are apart because only the second gains from company: images of one
-robot are encoded as soon as they come, in a control loop mostly those that are new.
+In: observations, each with its robot's `Loop`. Out: a chunk for each, the one that `Policy` gives for it alone, up to
+rounding; or what is wrong with it, which leaves the others alone. Images are encoded robot by robot, in a control loop
+mostly those that are new; denoising, which gains from company, is one batch.
 
-Knows no sockets, queues and clocks. Not for several threads at once.
+Knows no sockets and queues. Not for several threads at once.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -43,12 +44,52 @@ class Prepared:
     plan: Plan | None
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What one robot asks. plan: actions of its last chunk that the new one goes on from."""
+
+    loop: Loop
+    observation: Observation
+    plan: Plan | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A chunk, or why there is none; seconds to encode this observation, and to denoise all of the batch."""
+
+    outcome: Chunk | Exception
+    encode_s: float
+    denoise_s: float
+
+
 class ServedPolicy(Policy):
     """See the module; made and loaded as `Policy`."""
 
     def new_loop(self) -> Loop:
         """For a robot that has just come; its noise is that of (seed, its own call number)."""
         return Loop(ConditionCache(self.net, self.config.history * len(self.config.cameras)))
+
+    def answer(self, batch: Sequence[Asked], steps: int | None = None) -> list[Answered]:
+        """What each is to do next. steps: denoising steps, by default the network's.
+
+        An outcome is an RdtError as of `prepare`, or what torch or NumPy raised for this observation.
+        """
+        prepared, outcomes, seconds = list[Prepared](), dict[int, Exception](), list[float]()
+        for row, one in enumerate(batch):
+            began = time.perf_counter()
+            try:
+                prepared.append(self.prepare(one.loop, one.observation, one.plan))
+                self._wait_for_device()
+            except (RdtError, RuntimeError, ValueError) as error:
+                outcomes[row] = error
+            seconds.append(time.perf_counter() - began)
+        began = time.perf_counter()
+        chunks = iter(self.act(prepared, steps) if prepared else ())
+        took = time.perf_counter() - began
+        return [
+            Answered(outcomes[row] if row in outcomes else next(chunks), seconds[row], took)
+            for row in range(len(batch))
+        ]
 
     @torch.inference_mode()
     def prepare(self, loop: Loop, observation: Observation, plan: Plan | None = None) -> Prepared:
@@ -88,6 +129,10 @@ class ServedPolicy(Policy):
         sampled = self.net.sample(cond, steps, noise, known=known)  # (B, H, 128)
         chunks = [self._chunk(row, one.mask) for row, one in zip(sampled, prepared, strict=True)]
         return [_committed(chunk, one.plan) for chunk, one in zip(chunks, prepared, strict=True)]
+
+    def _wait_for_device(self) -> None:
+        if self.net.device.type == "cuda":
+            torch.cuda.synchronize(self.net.device)
 
     def _normalised(self, one: Prepared) -> Plan | None:
         """The plan as the network sees actions, 0 in slots that are not meant."""

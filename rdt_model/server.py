@@ -33,7 +33,7 @@ from rdt_model.batching import Batched, Batcher
 from rdt_model.messages import Message, Request, read_request
 from rdt_model.policy import Chunk, Observation
 from rdt_model.serve_metrics import CONTENT_TYPE, ServeMetrics
-from rdt_model.served_policy import Loop, Prepared, ServedPolicy, checked
+from rdt_model.served_policy import Answered, Asked, Loop, ServedPolicy, checked
 from rdt_model.wire import MOST_BYTES, WireError, pack, unpack
 from rdt_model.work_thread import WorkThread
 
@@ -89,8 +89,8 @@ class PolicyServer:
         self.policy, self.access, self.options, self.side = policy, access, options, side
         self.metrics = ServeMetrics()
         self.thread = WorkThread("network")
-        act = partial(policy.act, steps=options.steps)
-        self.batcher = Batcher[Prepared, Chunk](self.thread, act, most=options.rows, deadline=options.deadline_s)
+        work = partial(policy.answer, steps=options.steps)
+        self.batcher = Batcher[Asked, Answered](self.thread, work, most=options.rows, deadline=options.deadline_s)
         self._stopping = asyncio.Event()
         self._busy, self._idle = 0, asyncio.Event()
         self._idle.set()
@@ -183,10 +183,8 @@ class PolicyServer:
         began = time.perf_counter()
         try:
             with self.batcher.expecting():
-                request, decode_s = await asyncio.to_thread(_read, robot.side, message)
-                prepare = partial(self.policy.prepare, robot.loop, request.observation, request.plan)
-                prepared, encode_s = await self.thread.run(prepare)
-            batched = await self.batcher(prepared)
+                request, decode_s = await self._understood(robot, message)
+            batched = await self.batcher(Asked(robot.loop, request.observation, request.plan))
             answer = self._actions(robot, batched)
         except RdtError as error:
             self.metrics.count("refused")
@@ -195,7 +193,7 @@ class PolicyServer:
             self.metrics.count("failed")
             traceback.print_exc()
             return f"the server failed: {type(error).__name__}\n  fix: its own output says more"
-        stages = {"decode": decode_s, "encode": encode_s, "denoise": batched.seconds}
+        stages = {"decode": decode_s, "encode": batched.result.encode_s, "denoise": batched.result.denoise_s}
         total = time.perf_counter() - began
         stages |= {"wait": max(0.0, total - sum(stages.values())), "total": total}
         self.metrics.count("ok")
@@ -208,9 +206,18 @@ class PolicyServer:
         robot.last_total_s = total
         return pack({**answer, "server_timing": timing})
 
-    def _actions(self, robot: _Robot, batched: Batched[Chunk]) -> dict[str, Any]:
+    async def _understood(self, robot: _Robot, message: str | bytes) -> tuple[Request, float]:
+        """The request, and the seconds it took to read; alone, without the detour through a thread."""
+        least = self.policy.images.form.size
+        if self.metrics.connections == 1:
+            return _read(robot.side, message, least)
+        return await asyncio.to_thread(_read, robot.side, message, least)
+
+    def _actions(self, robot: _Robot, batched: Batched[Answered]) -> dict[str, Any]:
         """openpi's brokers take a step of every array of an answer: so each has the horizon as its first axis."""
-        chunk = checked(batched.result)
+        if isinstance(outcome := batched.result.outcome, Exception):
+            raise outcome
+        chunk = checked(outcome)
         mask = np.broadcast_to(chunk.mask, chunk.actions.shape)
         own = {} if robot.side is None else robot.side.write(chunk)
         return {"actions": chunk.actions, "action_mask": mask, "batch_rows": batched.rows, **own}
@@ -244,13 +251,13 @@ class PolicyServer:
         self.policy.act([self.policy.prepare(self.policy.new_loop(), seen)], self.options.steps)
 
 
-def _read(side: Side | None, message: str | bytes) -> tuple[Request, float]:
-    """In a thread of its own: the request, and the seconds it took."""
+def _read(side: Side | None, message: str | bytes, least: int) -> tuple[Request, float]:
+    """The request, and the seconds it took."""
     began = time.perf_counter()
     if isinstance(message, str):
         raise WireError("a text frame", remedy="send a binary one, msgpack")
     values = unpack(message)
-    request = read_request(values if side is None else side.read(values))
+    request = read_request(values if side is None else side.read(values), least)
     return request, time.perf_counter() - began
 
 

@@ -12,7 +12,7 @@ from rdt_model.inpaint import Plan
 from rdt_model.keypoints import KeypointConfig
 from rdt_model.policy import Chunk, Observation
 from rdt_model.policy_files import Normalisation, PolicyConfig
-from rdt_model.served_policy import ServedPolicy, checked
+from rdt_model.served_policy import Asked, ServedPolicy, checked
 
 SIZES = KeypointConfig(image_size=16, keypoints=4, token_dim=8, channels=(8, 8))
 MASK = np.isin(np.arange(128), resolve("right_arm_joint_pos", None)[:6])
@@ -107,6 +107,17 @@ def test_a_loop_sees_the_noise_of_its_own_calls_whoever_else_calls():
     for number in range(3):
         both = [served.prepare(one, seen(number)), served.prepare(other, seen(50 + number))]
         np.testing.assert_allclose(served.act(both)[0].actions, expected[number], atol=2e-5)
+
+
+def test_an_observation_that_is_refused_leaves_its_neighbours_alone():
+    served = policy()
+    wrong = Observation(np.zeros(7, np.float32), MASK, np.zeros((1, 12), np.float32))
+    first, refused, last = served.answer([Asked(served.new_loop(), one) for one in (seen(1), wrong, seen(2, words=5))])
+    assert isinstance(refused.outcome, RdtError)
+    for found, expected in ((first, seen(1)), (last, seen(2, words=5))):
+        np.testing.assert_allclose(found.outcome.actions, chunk(served, expected), atol=2e-5)
+    assert min(first.encode_s, first.denoise_s) > 0
+    assert isinstance(served.answer([Asked(served.new_loop(), wrong)])[0].outcome, RdtError)
 
 
 def test_plans_that_do_not_fit_are_refused():

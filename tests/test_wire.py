@@ -118,6 +118,13 @@ def test_an_observation_is_read():
     assert (request.plan.actions.shape, request.plan.committed, seen.control_hz) == ((3, 128), 2, 10.0)
 
 
+def test_a_jpeg_much_larger_than_what_the_policy_sees_is_decoded_smaller():
+    jpeg = encode_jpeg(np.zeros((64, 80, 3), np.uint8))
+    for least, size in ((None, (64, 80)), (41, (64, 80)), (40, (32, 40)), (10, (8, 10))):
+        seen = read_request({**GOOD, "images": {"exterior": jpeg}}, least).observation
+        assert seen.images["exterior"][0].shape[:2] == size
+
+
 def test_a_frame_that_claims_to_be_huge_is_refused_before_it_is_decoded():
     small = bytearray(encode_png(np.zeros((4, 4, 3), np.uint8)))
     small[16:24] = struct.pack(">II", 60_000, 60_000)
