@@ -31,6 +31,9 @@ def sample(
         bool,
         typer.Option("--compile", help="Compile a denoising step first: minutes, then faster (needs a C compiler)."),
     ] = False,
+    quantize: Annotated[
+        str | None, typer.Option(help="int8 or int4: the network's weights in fewer bits (needs bitsandbytes).")
+    ] = None,
     image_encoder: Annotated[
         str | None, typer.Option(help="Hub id or directory of the SigLIP, in place of the checkpoint's.")
     ] = None,
@@ -50,6 +53,7 @@ def sample(
         device=device,
         dtype=dtype,
         compile=compile,
+        quantize=quantize,
         image_encoder=image_encoder,
         language=language,
     )

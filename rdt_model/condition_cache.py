@@ -14,7 +14,6 @@ from collections.abc import Collection, Hashable, Mapping, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear
 
 from rdt_data.errors import RdtError
 from rdt_model.conditions import Conditions
@@ -43,7 +42,8 @@ class ConditionCache:
     def clear(self) -> None:
         """Forget everything; positions are projected anew."""
         layers = self.net.model.cross_attentions(IMAGES)
-        self._positions = [linear(self.net.model.img_cond_pos_embed, layer.kv.weight) for layer in layers]
+        # What positions add: the whole projection less its bias, for a layer in few bits has no plain matrix.
+        self._positions = [layer.kv(self.net.model.img_cond_pos_embed) - layer.kv.bias for layer in layers]
         self._projected: dict[Hashable, list[Tensor]] = {}
         self._shown: list[Hashable] = []
         self._known: list[KeysValues] = []

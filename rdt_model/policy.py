@@ -27,6 +27,7 @@ from rdt_model.images import ImageEncoder
 from rdt_model.network import RDT
 from rdt_model.policy_files import PolicyConfig, load_trained_encoder, read_policy
 from rdt_model.pretrained import load_pretrained
+from rdt_model.quantize import quantize as quantize_weights
 
 FloatArray = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
@@ -100,11 +101,13 @@ class Policy:
         dtype: torch.dtype | None = None,
         seed: int = 0,
         compile: bool = False,
+        quantize: str | None = None,
     ) -> Self:
         """A policy from its directory, or from a published checkpoint with `config` for what that does not tell.
 
         language: hub id or directory of a T5, for instructions as text; None: observations bring embeddings.
-        dtype: by default bfloat16 on a GPU, else float32. Raises RdtError, also without any config.
+        dtype: by default bfloat16 on a GPU, else float32. quantize: "int8" or "int4", see `quantize`. Raises RdtError,
+        also without any config.
         """
         config = config or read_policy(checkpoint)
         if config is None:
@@ -112,6 +115,8 @@ class Policy:
         where = choose_device(device)
         dtype = dtype or (torch.bfloat16 if where.type == "cuda" else torch.float32)
         net = load_pretrained(checkpoint, dtype=dtype, device=where)
+        if quantize is not None:
+            quantize_weights(net, quantize)
         # The encoder's own softmax and the T5 decide what they compute in; see `encoders`.
         images = load_image_encoder(config.image_encoder, dtype=dtype, device=where, keypoints=config.keypoints)
         load_trained_encoder(checkpoint, images)

@@ -41,7 +41,8 @@ class SampleOptions:
     """episodes: "3" the first three, "4,7," or "0,some-id" these, by number or id. image_encoder, language: hub id or
     directory, in place of what the checkpoint names; without language stored embeddings are used where the store has
     any. steps: denoising steps. every: steps from one chunk to the next, None: a chunk's length. dtype: what networks
-    compute in, one of `DTYPES`, None: as `Policy.load` chooses. compile: as `Policy` has it.
+    compute in, one of `DTYPES`, None: as `Policy.load` chooses. compile: as `Policy` has it. quantize: the network's
+    weights in "int8" or "int4".
     """
 
     episodes: str = "5"
@@ -53,6 +54,7 @@ class SampleOptions:
     every: int | None = None
     dtype: str | None = None
     compile: bool = False
+    quantize: str | None = None
 
     def __post_init__(self) -> None:
         if self.dtype is not None and self.dtype not in DTYPES:
@@ -80,6 +82,7 @@ def sample_store(
         dtype=None if options.dtype is None else DTYPES[options.dtype],
         seed=options.seed,
         compile=options.compile,
+        quantize=options.quantize,
     )
     every = options.every or policy.net.config.pred_horizon
     traces, quantities = compare(policy, dataset, numbers, stored, steps=options.steps, every=every, progress=progress)
@@ -96,7 +99,8 @@ def sample_store(
         denoising_steps=options.steps,
         seed=options.seed,
         device=str(policy.net.device),
-        dtype=str(policy.net.dtype).removeprefix("torch."),
+        dtype=str(policy.net.dtype).removeprefix("torch.")
+        + (f", {options.quantize} weights" if options.quantize else ""),
         assumed=tuple(assumed),
         quantities=quantities,
     )

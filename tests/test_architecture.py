@@ -31,8 +31,9 @@ OWNERS = {
     "av": {"rdt_data/video.py", "rdt_data/video_write.py"},
     "pyarrow": {"rdt_data/parquet.py", "rdt_data/parquet_write.py"},
     "transformers": {"stats/encoder.py", "stats/seeded_t5.py", "rdt_model/encoders.py"},
-    "ray": {"rdt_data/jobs.py", "rdt_data/feed_actors.py"},
+    "ray": {"rdt_data/jobs.py", "rdt_data/feed_actors.py", "rdt_model/ray_launch.py"},
     "timm": {"rdt_model/layers.py"},
+    "bitsandbytes": {"rdt_model/optimiser.py", "rdt_model/quantize.py"},
     "kornia": {"rdt_model/image_augment.py"},
     "diffusers": {"rdt_model/schedule.py", "rdt_model/ema.py"},
     "accelerate": {
@@ -44,6 +45,7 @@ OWNERS = {
         "rdt_model/training_step.py",
         "rdt_model/validation.py",
     },
+    "peft": {"rdt_model/adapters.py"},
     "tensorboard": {"rdt_model/training_log.py"},
     "huggingface_hub": {"stats/model_files.py", "rdt_model/checkpoint_files.py"},
     "concurrent": set(),
