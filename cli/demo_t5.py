@@ -10,8 +10,12 @@ def demo_t5(
     directory: Annotated[Path, typer.Argument(help="Directory to write; it must not exist.")],
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
 ) -> None:
-    """Write a T5 encoder of a few hundred kB (ByT5 tokens). Its embeddings mean nothing."""
+    """Write a T5 encoder of a few hundred kB that knows the words of the built-in world, and others as bytes.
+
+    Its weights are drawn at random: its embeddings tell texts apart, and mean nothing.
+    """
+    from rdt_data.sim import WORDS
     from stats.seeded_t5 import write_seeded_t5
 
-    write_seeded_t5(directory, seed)
+    write_seeded_t5(directory, seed, words=WORDS)
     typer.echo(f"{directory}: give it to `rdt-data embed-lang --model`")

@@ -1,6 +1,8 @@
 """`rdt train`: from converted data to a policy."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -33,6 +35,11 @@ def train(
     resume: Annotated[
         str | None, typer.Option(help="Go on with the run in this folder, or from this checkpoint of it.")
     ] = None,
+    ray: Annotated[
+        str | None, typer.Option(help='Address of a Ray cluster to train on, or "local": a rank per GPU.')
+    ] = None,
+    gpus: Annotated[int, typer.Option(help="With --ray: how many GPUs.", min=0)] = 0,
+    workers: Annotated[int, typer.Option(help="With --ray and no GPUs: how many processes.", min=0)] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Train a policy: a diffusion transformer on the samples of stores. Ctrl-C and SIGTERM save a checkpoint first."""
@@ -40,14 +47,30 @@ def train(
         "data": data, "mixture": mixture, "out": out, "model__size": size, "model__init": init, "steps": steps,
         "batch_size": batch_size, "draws": draws, "seed": seed, "device": device,
     }  # fmt: skip
+    changes = changes or []
+    if ray is not None:
+        _print(_on_cluster(ray, gpus, workers, resume, _run_of(resume, config, changes, flags)), as_json)
+        return
     with TrainingBar(quiet=as_json) as bar:
-        result = (
-            _resumed(resume, config, changes or [], flags, bar) if resume else _begun(config, changes or [], flags, bar)
-        )
-    if as_json:
-        print_json(result)
-    else:
-        _print(result)
+        result = _resumed(resume, config, changes, flags, bar) if resume else _begun(config, changes, flags, bar)
+    _print(asdict(result), as_json)
+
+
+def _run_of(resume: str | None, config: str | None, changes: list[str], flags: Mapping[str, Any]) -> "RunConfig":
+    """The configuration of a new run, or of one that goes on."""
+    from rdt_model.checkpoint_folder import newest
+    from rdt_model.run_config import changed, load_run
+    from rdt_model.training_state import read_run
+
+    if resume is None:
+        return load_run(config, changes, **flags)
+    return changed(read_run(newest(Path(resume))), changes, **flags)
+
+
+def _on_cluster(ray: str, gpus: int, workers: int, resumed: str | None, run: "RunConfig") -> Mapping[str, Any]:
+    from rdt_model.ray_launch import launch
+
+    return launch(run, ray=ray, gpus=gpus, workers=workers, resumed=resumed)
 
 
 def _begun(config: str | None, changes: list[str], flags: Mapping[str, Any], bar: TrainingBar) -> "TrainResult":
@@ -79,9 +102,15 @@ def _resumed(
     return training.resume(run, change, bar)
 
 
-def _print(result: "TrainResult") -> None:
-    how = f"stopped by {result.stopped} after" if result.stopped else "trained"
-    typer.echo(f"{how} {result.steps} steps in {result.seconds:.0f} s, {result.wait_share:.1%} of it waiting for data")
-    typer.echo(f"policy: {result.checkpoint}")
-    if result.stopped:
-        typer.echo(f"go on: rdt train --resume {result.out}")
+def _print(result: Mapping[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(result)
+        return
+    stopped = result["stopped"]
+    how = f"stopped by {stopped} after" if stopped else "trained"
+    typer.echo(
+        f"{how} {result['steps']} steps in {result['seconds']:.0f} s, {result['wait_share']:.1%} of it waiting for data"
+    )
+    typer.echo(f"policy: {result['checkpoint']}")
+    if stopped:
+        typer.echo(f"go on: rdt train --resume {result['out']}")

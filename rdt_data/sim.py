@@ -43,6 +43,10 @@ COLOURS: Final[dict[str, Colour]] = {
     "yellow": (248, 194, 18),
 }
 
+INSTRUCTION: Final = "Touch the {colour} block with the {arm} arm."
+WORDS: Final = ("touch", "the", "block", "with", "arm", ".", *COLOURS, *ARMS)
+"""All that instructions are made of."""
+
 BLOCKS: Final = 3
 BLOCK_EDGE: Final = 0.06  # m
 BLOCK_SPACING: Final = 0.10  # m, least distance between two centres
@@ -74,7 +78,7 @@ class Scene:
 
     @property
     def instruction(self) -> str:
-        return f"Touch the {self.colours[self.target]} block with the {self.arm} arm."
+        return INSTRUCTION.format(colour=self.colours[self.target], arm=self.arm)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ BETAS: Final = ("squaredcos_cap_v2", "linear", "scaled_linear")
 ADAPTOR: Final = re.compile(r"mlp([1-9])x_gelu")
 
 SIZES: Final[Mapping[str, Mapping[str, int]]] = {
-    "tiny": {"hidden_size": 128, "depth": 4, "num_heads": 4},  # CPU tests, the demo
+    "tiny": {"hidden_size": 64, "depth": 4, "num_heads": 4},  # CPU tests; the demo, twice as wide
     "small": {"hidden_size": 512, "depth": 12, "num_heads": 8},  # one consumer GPU
     "170m": {"hidden_size": 1024, "depth": 14, "num_heads": 32},  # RDT-170M
     "1b": {"hidden_size": 2048, "depth": 28, "num_heads": 32},  # RDT-1B

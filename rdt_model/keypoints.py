@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from rdt_data.errors import RdtError
 from rdt_model.images import ImageEncoder, ImageFormat
 
+_SHARP = 4.0  # standard deviation of a map's logits at the start, where features are of the order of 1
 _GROUPS = 8  # of channels that are normalised together
 
 
@@ -59,6 +60,8 @@ class KeypointEncoder(ImageEncoder):
             ]
         self.trunk = nn.Sequential(*layers)
         self.maps = nn.Conv2d(config.channels[-1], config.keypoints, 1)
+        # With torch's small weights every softmax is nearly even at first, every point is the middle, none learns.
+        nn.init.normal_(self.maps.weight, std=_SHARP / config.channels[-1] ** 0.5)
         self.project = nn.Parameter(torch.randn(config.keypoints, 2, config.token_dim))
         self.bias = nn.Parameter(torch.randn(config.keypoints, config.token_dim))
 

@@ -15,6 +15,7 @@ from accelerate import Accelerator
 
 from rdt_data import Feed
 from rdt_model import checkpoint_folder, training_state
+from rdt_model.adapters import merged_state
 from rdt_model.background import Background
 from rdt_model.ema import MovingAverage
 from rdt_model.optimiser import make_optimiser, named_state, restore_optimiser
@@ -189,7 +190,7 @@ class Training:
     def _snapshot(self, step: int) -> Snapshot:
         """Everything of this moment, on the CPU; every rank takes part."""
         with self.average.applied():
-            merged = {name: full(value) for name, value in _own(self.module).items()}
+            merged = {name: full(value) for name, value in _own(self.module, merged=True).items()}
         policies = {
             name: store.policy(self.config.model, self.cameras, normalised=self.config.normalises)
             for name, store in sorted(self.facts.items(), key=lambda item: -self.mixture.shares[item[0]])
@@ -256,9 +257,13 @@ def _nothing() -> None:
     pass
 
 
-def _own(module: TrainingModule) -> dict[str, Any]:
-    """The weights a checkpoint holds: all of the network, of the encoder those that are trained with it."""
-    state = {f"net.{name}": value for name, value in module.net.state_dict().items()}
+def _own(module: TrainingModule, *, merged: bool = False) -> dict[str, Any]:
+    """The weights a checkpoint holds: all of the network, of the encoder those that are trained with it.
+
+    merged: as a policy acts with them, adapters added to the weights they adapt.
+    """
+    net = merged_state(module.net) if merged else module.net.state_dict()
+    state = {f"net.{name}": value for name, value in net.items()}
     if not module.encoder.frozen:
         state |= {f"encoder.{name}": value for name, value in module.encoder.state_dict().items()}
     return state

@@ -33,14 +33,16 @@ class TrainingBatch:
     """B rows, H steps, k draws. What the network is given, its targets and its noise; all but image_mask on the device.
 
     images: (B, history, cameras, S, S, 3) uint8; image_mask: (B, history, cameras) bool, on the CPU. lang_tokens:
-    (B, L, D), lang_mask: (B, L). state, action_mask: (B, 1, 128). ctrl_hz: (B,). action: (B, H, 128); valid: (B, H).
-    noise: (k, B, H, 128); timesteps: (k, B). numbers: how many numbers the loss is a mean of.
+    (U, L, D), lang_mask: (U, L), of each different instruction; lang_rows: (B,) which of them is a row's. state,
+    action_mask: (B, 1, 128). ctrl_hz: (B,). action: (B, H, 128); valid: (B, H). noise: (k, B, H, 128); timesteps:
+    (k, B). numbers: how many numbers the loss is a mean of.
     """
 
     images: Tensor
     image_mask: Tensor
     lang_tokens: Tensor
     lang_mask: Tensor
+    lang_rows: Tensor
     state: Tensor
     action_mask: Tensor
     ctrl_hz: Tensor
@@ -74,7 +76,7 @@ class BatchMaker:
         chosen = self.config.noise if noise is None else noise
         masked = [self._masked(int(sample), chosen) for sample in batch.sample]
         state, action = self._vectors(batch, chosen, [one.state for one in masked])
-        tokens, lang_mask = self._language(batch, [one.language for one in masked])
+        tokens, lang_mask, lang_rows = self._language(batch, [one.language for one in masked])
         image_mask = torch.from_numpy(batch.image_mask & ~np.stack([one.images for one in masked]))
         images = self._to(batch.images.copy())
         if chosen.images:
@@ -89,6 +91,7 @@ class BatchMaker:
             image_mask=image_mask,
             lang_tokens=self._to(tokens),
             lang_mask=self._to(lang_mask),
+            lang_rows=self._to(lang_rows),
             state=self._to(state),
             action_mask=self._to(action_mask.astype(np.float32)),
             ctrl_hz=self._to(np.where([one.rate for one in masked], np.float32(0), batch.control_hz)),
@@ -124,16 +127,26 @@ class BatchMaker:
             state[row], action[row] = scale.state(state[row]), scale.action(action[row])
         return np.where(batch.state_mask, state, np.float32(0)), np.where(batch.action_mask, action, np.float32(0))
 
-    def _language(self, batch: Batch, masked: list[bool]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    def _language(
+        self, batch: Batch, masked: list[bool]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
+        """Tokens (U, L, D) and mask (U, L) of the different instructions, and which is that of each row, (B,)."""
         if not isinstance(batch.language, Tokens):
             raise RdtError("the stores have no language embeddings", remedy="run `rdt-data embed-lang` on them")
-        tokens, mask = batch.language.tokens.astype(np.float32), batch.language.mask.copy()
-        for row in np.flatnonzero(masked):
-            empty = self.facts[str(batch.dataset[row])].empty
-            assert empty is not None, "checked by one_language"
-            tokens[row], mask[row] = 0, False
-            tokens[row, : len(empty)], mask[row, : len(empty)] = empty[: tokens.shape[1]], True
-        return tokens, mask
+        names = [
+            (str(name), "" if gone else text)
+            for name, text, gone in zip(batch.dataset, batch.instruction, masked, strict=True)
+        ]
+        different = list(dict.fromkeys(names))
+        first = [names.index(name) for name in different]
+        tokens, mask = batch.language.tokens[first].astype(np.float32), batch.language.mask[first]
+        for number, row in enumerate(first):
+            if masked[row]:
+                empty = self.facts[str(batch.dataset[row])].empty
+                assert empty is not None, "checked by one_language"
+                tokens[number], mask[number] = 0, False
+                tokens[number, : len(empty)], mask[number, : len(empty)] = empty[: tokens.shape[1]], True
+        return tokens, mask, np.array([different.index(name) for name in names])
 
     def _diffusion(self, batch: Batch, noise: NoisePart) -> tuple[FloatArray, npt.NDArray[np.int64]]:
         """Noise (k, B, H, 128) and timesteps (k, B)."""

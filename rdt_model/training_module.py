@@ -12,6 +12,7 @@ from rdt_model.diffusion import diffusion_loss
 from rdt_model.images import ImageEncoder
 from rdt_model.network import RDT
 from rdt_model.training_batch import TrainingBatch
+from rdt_model.transformer import IMAGES, LANGUAGE
 
 
 class TrainingModule(nn.Module):
@@ -35,11 +36,15 @@ class TrainingModule(nn.Module):
         )
 
     def conditions(self, batch: TrainingBatch) -> Conditions:
-        """The batch's observations, encoded."""
+        """The batch's observations, encoded; an instruction that several rows share only once."""
         tokens = self.encoder(batch.images, batch.image_mask)  # (B, history * cameras * P, D)
-        return self.net.encode_conditions(
-            batch.lang_tokens, batch.lang_mask, tokens, batch.state, batch.action_mask, batch.ctrl_hz
-        )
+        words, mask = self.net.adapt_language(batch.lang_tokens, batch.lang_mask)  # (U, L, W), (U, 1, 1, L)
+        language = [
+            (keys[batch.lang_rows], values[batch.lang_rows]) for keys, values in self.net.project(LANGUAGE, words)
+        ]
+        images = self.net.project(IMAGES, self.net.adapt_images(tokens))
+        rows = None if mask is None else mask[batch.lang_rows]
+        return self.net.join(language, images, rows, batch.state, batch.action_mask, batch.ctrl_hz)
 
     @torch.no_grad()
     def sample(self, batch: TrainingBatch, steps: int) -> Tensor:

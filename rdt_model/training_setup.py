@@ -14,6 +14,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
+from rdt_model.adapters import add_adapters
 from rdt_model.config import ModelConfig, NoiseConfig, config_of_size
 from rdt_model.encoders import load_image_encoder
 from rdt_model.images import ImageEncoder
@@ -42,6 +43,8 @@ def build(
         net = _pretrained(part.init, part, encoder, cameras, tell)
         if (Path(part.init) / ENCODER).is_file():
             load_trained_encoder(part.init, encoder)
+    if config.lora is not None:
+        add_adapters(net, config.lora)
     vars(net.model)["gradient_checkpointing"] = config.gradient_checkpointing
     module = TrainingModule(net.train(), encoder.train(), config.loss)
     if config.compile:

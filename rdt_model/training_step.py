@@ -139,5 +139,5 @@ def row(batch: TrainingBatch, number: int) -> TrainingBatch:
     """A batch of one row."""
     at = slice(number, number + 1)
     by_draw = {name: getattr(batch, name)[:, at] for name in ("noise", "timesteps")}
-    names = [one.name for one in fields(batch) if one.name not in (*by_draw, "numbers")]
+    names = [one.name for one in fields(batch) if one.name not in (*by_draw, "numbers", "lang_tokens", "lang_mask")]
     return replace(batch, **{name: getattr(batch, name)[at] for name in names}, **by_draw)

@@ -1,12 +1,14 @@
 """A small T5 encoder with drawn weights on disk, for tests, the demo and benchmarks: no download, the real code path.
 
 In: a directory, a seed, sizes. Out: a directory as `save_pretrained` writes it (config.json, model.safetensors,
-tokenizer_config.json of ByT5, whose tokens are bytes, so that it needs no vocabulary). The same arguments give the
-same bytes: weights are drawn by NumPy from (seed, number of the tensor), and neither torch nor transformers is used.
+tokenizer_config.json of ByT5, whose tokens are bytes, so that it needs no vocabulary; or, given words, a tokenizer of
+which each of these is one token, and every other word its bytes). The same arguments give the same bytes: weights are
+drawn by NumPy from (seed, number of the tensor), and neither torch nor transformers is used.
 Its embeddings mean nothing, but they differ from text to text and from position to position.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +24,16 @@ _BUCKETS = 32  # of relative positions
 
 
 def write_seeded_t5(
-    folder: Path, seed: int = 0, *, d_model: int = 64, layers: int = 2, heads: int = 4, d_ff: int = 128
+    folder: Path,
+    seed: int = 0,
+    *,
+    d_model: int = 64,
+    layers: int = 2,
+    heads: int = 4,
+    d_ff: int = 128,
+    words: Sequence[str] = (),
 ) -> None:
-    """Write the encoder. Raises StoreError when `folder` exists."""
+    """Write the encoder. words: those that are one token, at most 125. Raises StoreError when `folder` exists."""
     width = d_model // heads
     config = {
         "architectures": ["T5EncoderModel"],
@@ -50,8 +59,42 @@ def write_seeded_t5(
     }
     with new_directory(folder) as new:
         _write_json(new / "config.json", config)
-        _write_json(new / "tokenizer_config.json", {"tokenizer_class": "ByT5Tokenizer", "extra_ids": 125})
+        if words:
+            _write_json(new / "tokenizer.json", _tokenizer(words))
+            names = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+            _write_json(new / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", **names})
+        else:
+            _write_json(new / "tokenizer_config.json", {"tokenizer_class": "ByT5Tokenizer", "extra_ids": 125})
         (new / "model.safetensors").write_bytes(tensor_file.dump(weights, {"format": "pt"}))
+
+
+def _tokenizer(words: Sequence[str]) -> dict[str, Any]:
+    """A tokenizer.json of Hugging Face's tokenizers: words and marks apart, known ones whole, others byte by byte."""
+    special = ["<pad>", "</s>", "<unk>"]
+    known = [[word, -1.0] for word in words]
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    end = {"SpecialToken": {"id": "</s>", "type_id": 0}}
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [{"id": number, "content": name, **flags} for number, name in enumerate(special)],
+        "normalizer": {"type": "Lowercase"},
+        "pre_tokenizer": {"type": "Whitespace"},
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [{"Sequence": {"id": "A", "type_id": 0}}, end],
+            "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}, end],
+            "special_tokens": {"</s>": {"id": "</s>", "ids": [1], "tokens": ["</s>"]}},
+        },
+        "decoder": None,
+        "model": {
+            "type": "Unigram",
+            "unk_id": 2,
+            "byte_fallback": True,
+            "vocab": [*([name, 0.0] for name in special), *([f"<0x{byte:02X}>", -9.0] for byte in range(256)), *known],
+        },
+    }
 
 
 def _shapes(d_model: int, layers: int, heads: int, width: int, d_ff: int) -> dict[str, tuple[int, ...]]:

@@ -326,3 +326,23 @@ def s3(s3_server) -> Iterator[Callable[[], str]]:
             return f"s3://{name}"
 
         yield bucket
+
+
+@pytest.fixture(scope="session")
+def demo_store(tmp_path_factory, seeded_t5) -> Path:
+    """Eight demonstrations of the built-in world, converted, measured, embedded and split: what `rdt train` needs."""
+    from converters.demo_data import write_demo_data
+    from stats.embed import Options, embed
+    from stats.measure import measure_stores
+
+    folder = tmp_path_factory.mktemp("demo")
+    write_demo_data(folder, episodes=8, formats=("aloha",))
+    store = folder / "demo.zarr"
+    for command in (
+        ["convert", folder / "demo_aloha", store, "--action", "recorded"],
+        ["split", store, "--validation", "0.4"],
+    ):
+        subprocess.run([Path(sys.executable).with_name("rdt-data"), *command], check=True, capture_output=True)
+    measure_stores([str(store)])
+    embed([str(store)], Options(model=str(seeded_t5)))
+    return store

@@ -364,15 +364,11 @@ def test_options_that_cannot_be_used_are_told(t5, tmp_path, words_store, options
         run(store, **{"model": str(t5), **options})
 
 
-@pytest.mark.parametrize(
-    ("package", "options"), [("bitsandbytes", {"quantize": "8bit"}), ("accelerate", {"offload": "off"})]
-)
-def test_a_package_that_is_not_installed_is_named(t5, tmp_path, words_store, monkeypatch, package, options):
-    if importlib.util.find_spec(package):
-        pytest.skip(f"{package} is installed")
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(RdtError, match=f"needs {package}, which is not installed\n  fix: pip install {package}"):
-        run(words_store(tmp_path / "a.zarr", [["one"]]), model=str(t5), **options)
+def test_a_package_that_is_not_installed_is_named(t5, tmp_path, words_store):
+    if importlib.util.find_spec("bitsandbytes"):
+        pytest.skip("bitsandbytes is installed")
+    with pytest.raises(RdtError, match="needs bitsandbytes, which is not installed\n  fix: pip install bitsandbytes"):
+        run(words_store(tmp_path / "a.zarr", [["one"]]), model=str(t5), quantize="8bit")
 
 
 @pytest.mark.parametrize(
@@ -495,6 +491,14 @@ def test_the_command_tells_what_it_did(t5, tmp_path, words_store, command):
         assert told in done.err
 
 
-def test_the_demo_encoder_is_written_by_a_command(t5, tmp_path, command, tree):
-    done = command("demo-t5", tmp_path / "t5")
-    assert (done.code, tree(tmp_path / "t5")) == (0, tree(t5))
+def test_the_demo_encoder_is_written_by_a_command_and_knows_the_words_of_the_demo(tmp_path, command, tree):
+    from transformers import AutoTokenizer
+
+    assert command("demo-t5", tmp_path / "t5").code == 0
+    assert command("demo-t5", tmp_path / "again").code == 0
+    assert tree(tmp_path / "t5") == tree(tmp_path / "again")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "t5")
+    words = tokenizer("Touch the red block with the left arm.")["input_ids"]
+    assert len(words) == 10, "eight words, the full stop, the end"
+    assert len(tokenizer("Pick up the cup, ünï.")["input_ids"]) == 4 + 2 + 1 + 3 + 1 + 5 + 1 + 1, "others are bytes"
+    assert tokenizer.unk_token_id not in tokenizer("Pick up the cup, ünï.")["input_ids"]
