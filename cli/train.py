@@ -6,6 +6,7 @@ import typer
 
 from cli import bench_serve
 from cli.eval import evaluate
+from cli.run_report import report
 from cli.sample import sample
 from cli.serve import serve
 from cli.shell import print_json, run
@@ -41,6 +42,7 @@ app.command()(train)
 app.command("eval")(evaluate)
 app.command()(sample)
 app.command()(serve)
+app.command()(report)
 app.add_typer(bench_serve.app, name="bench")
 
 

@@ -1,8 +1,9 @@
-"""Small line plots as SVG, by hand: error against the step of the horizon, predicted beside recorded.
+"""Small line plots as SVG, by hand: error against the step of the horizon, predicted beside recorded, loss of a run.
 
 In: numbers. Out: the text of an SVG file that every browser shows. Knows what a curve is and nothing of policies.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -16,21 +17,28 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 10, 24, 22  # margins of a panel's axes
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """y over x = first, first + 1, …; None leaves a gap. colour: any of SVG's."""
+    """y over x, by default over first, first + 1, …; None leaves a gap. colour: any of SVG's."""
 
     y: Sequence[float | None]
     colour: str
     first: int = 0
+    x: Sequence[int] | None = None
+
+    @property
+    def places(self) -> Sequence[int]:
+        """x of each y."""
+        return range(self.first, self.first + len(self.y)) if self.x is None else self.x
 
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One set of axes. title: with the unit. marks: x of thin vertical lines."""
+    """One set of axes. title: with the unit. marks: x of thin vertical lines. logarithmic: y; 0 and less is a gap."""
 
     title: str
     curves: Sequence[Curve]
     marks: Sequence[int] = ()
     from_zero: bool = False
+    logarithmic: bool = False
 
 
 def figure(title: str, panels: Sequence[Panel], legend: Sequence[tuple[str, str]] = ()) -> str:
@@ -53,12 +61,13 @@ def figure(title: str, panels: Sequence[Panel], legend: Sequence[tuple[str, str]
 
 
 def _panel(panel: Panel) -> str:
-    known = [value for curve in panel.curves for value in curve.y if value is not None]
+    curves = [[_height(value, panel) for value in curve.y] for curve in panel.curves]
+    known = [value for curve in curves for value in curve if value is not None]
     low, high = (min(known), max(known)) if known else (0.0, 1.0)
     low = min(low, 0.0) if panel.from_zero else low
     high = high if high > low else low + (abs(low) or 1.0) * 0.1
-    first = min((curve.first for curve in panel.curves), default=0)
-    last = max((curve.first + len(curve.y) - 1 for curve in panel.curves), default=1)
+    first = min((x for curve in panel.curves for x in curve.places), default=0)
+    last = max((x for curve in panel.curves for x in curve.places), default=1)
     wide, tall = WIDTH - _LEFT - _RIGHT, HEIGHT - _TOP - _BOTTOM
 
     def place_x(x: float) -> float:
@@ -70,19 +79,30 @@ def _panel(panel: Panel) -> str:
     parts = [
         f'<text x="{_LEFT}" y="{_TOP - 6}">{escape(panel.title)}</text>',
         f'<rect x="{_LEFT}" y="{_TOP}" width="{wide}" height="{tall}" fill="none" stroke="#999"/>',
-        *(_text(_LEFT - 4, place_y(value) + 4, f"{value:.3g}", "end") for value in (low, high)),
+        *(_text(_LEFT - 4, place_y(value) + 4, _label(value, panel), "end") for value in (low, high)),
         _text(_LEFT, HEIGHT - 8, str(first), "middle"),
         _text(_LEFT + wide, HEIGHT - 8, str(last), "middle"),
         *(f'<path d="M{place_x(x):.1f},{_TOP}v{tall}" stroke="#ddd"/>' for x in panel.marks),
     ]
-    for curve in panel.curves:
+    for curve, heights in zip(panel.curves, curves, strict=True):
         path, pen = [], "M"
-        for x, y in enumerate(curve.y, curve.first):
+        for x, y in zip(curve.places, heights, strict=True):
             if y is not None:
                 path.append(f"{pen}{place_x(x):.1f},{place_y(y):.1f}")
             pen = "M" if y is None else "L"
         parts.append(f'<path d="{" ".join(path)}" fill="none" stroke="{curve.colour}" stroke-width="1.5"/>')
     return "".join(parts)
+
+
+def _height(value: float | None, panel: Panel) -> float | None:
+    """Where on the vertical axis a value is."""
+    if value is None or not panel.logarithmic:
+        return value
+    return math.log10(value) if value > 0 else None
+
+
+def _label(height: float, panel: Panel) -> str:
+    return f"{10**height if panel.logarithmic else height:.3g}"
 
 
 def _text(x: float, y: float, text: str, anchor: str) -> str:
