@@ -81,7 +81,7 @@ def _panel(panel: Panel) -> str:
         f'<rect x="{_LEFT}" y="{_TOP}" width="{wide}" height="{tall}" fill="none" stroke="#999"/>',
         *(_text(_LEFT - 4, place_y(value) + 4, _label(value, panel), "end") for value in (low, high)),
         _text(_LEFT, HEIGHT - 8, str(first), "middle"),
-        _text(_LEFT + wide, HEIGHT - 8, str(last), "middle"),
+        _text(WIDTH - 2, HEIGHT - 8, str(last), "end"),
         *(f'<path d="M{place_x(x):.1f},{_TOP}v{tall}" stroke="#ddd"/>' for x in panel.marks),
     ]
     for curve, heights in zip(panel.curves, curves, strict=True):

@@ -39,6 +39,7 @@ summary { cursor: pointer; padding: .4rem 0; color: var(--link); }
 .kicker, .note, footer { color: var(--quiet); font-size: .9rem; }
 .kicker { margin: 0; text-transform: uppercase; letter-spacing: .08em; }
 .missing { padding: .8rem 1rem; border: 1px dashed var(--quiet); border-radius: 8px; }
+.missing code { display: block; margin-top: .3rem; }
 .tiles, .facts { display: grid; gap: .6rem; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); }
 .tiles > div { padding: .7rem .9rem; background: var(--panel); border: 1px solid var(--line); border-radius: 10px; }
 .facts { gap: .9rem 2rem; grid-template-columns: repeat(auto-fill, minmax(min(100%, 15rem), 1fr)); }
@@ -53,7 +54,8 @@ dd { margin: 0; overflow-wrap: anywhere; }
 .plots text[fill="#555"] { fill: var(--quiet); }
 .plots rect[stroke] { stroke: var(--line); }
 .rates { display: grid; gap: 1rem 2rem; grid-template-columns: repeat(auto-fill, minmax(min(100%, 26rem), 1fr)); }
-.rates b { display: inline-block; font-variant-numeric: tabular-nums; margin-left: .6rem; }
+.rates b { display: inline-block; font-variant-numeric: tabular-nums; }
+.rates span { margin-right: .6rem; overflow-wrap: anywhere; }
 .rates p { margin: 0 0 .3rem; }
 .rates .note { margin: .3rem 0 0; }
 .rates svg { display: block; width: 100%; height: 1rem; border-radius: 4px; background: var(--raised); }

@@ -202,7 +202,7 @@ def _rates(rows: Sequence[tuple[str, str | None, Rate]]) -> Html:
         (
             element(
                 "div",
-                element("p", name, element("b", rate)),
+                element("p", element("span", name), element("b", rate)),
                 interval(rate.rate, rate.low, rate.high),
                 element("p", asks, class_="note") if asks else None,
             )
