@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.progress import counting
-from cli.shell import print_json
+from cli.shell import as_text, print_json
 
 if TYPE_CHECKING:
     from converters.robot import RobotSide
@@ -50,6 +50,7 @@ def evaluate(
     shadows: Annotated[
         bool, typer.Option("--shadows", help="gym_aloha: draw as MuJoCo does by default; several times slower.")
     ] = False,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Also write the result as JSON to this file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Let a policy act in an environment, and print how often it does what it is told, with a confidence interval."""
@@ -80,6 +81,9 @@ def evaluate(
     )
     with counting("evaluating", "episodes", quiet=as_json) as progress:
         report = evaluate_checkpoint(checkpoint, options, _robot, progress)
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(as_text(report) + "\n", encoding="utf-8")
     if as_json:
         print_json(report)
     else:

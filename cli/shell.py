@@ -26,7 +26,12 @@ def run(app: Callable[[], Any]) -> None:
 
 def print_json(value: Any) -> None:
     """Print a dataclass or plain data as one JSON document."""
-    print(json.dumps(asdict(value) if is_dataclass(value) and not isinstance(value, type) else value, indent=1))
+    print(as_text(value))
+
+
+def as_text(value: Any) -> str:
+    """The JSON of a dataclass or of plain data."""
+    return json.dumps(asdict(value) if is_dataclass(value) and not isinstance(value, type) else value, indent=1)
 
 
 def human_bytes(count: float) -> str:

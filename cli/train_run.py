@@ -9,6 +9,7 @@ import typer
 
 from cli.shell import print_json
 from cli.training_bar import TrainingBar
+from rdt_data.errors import RdtError
 
 if TYPE_CHECKING:
     from rdt_model.run_config import RunConfig
@@ -48,11 +49,17 @@ def train(
         "batch_size": batch_size, "draws": draws, "seed": seed, "device": device,
     }  # fmt: skip
     changes = changes or []
+    if resume is not None and config is not None:
+        raise RdtError(
+            "--resume with --config", remedy="a run goes on with its own configuration; give key=value changes"
+        )
+    if ray is None and (gpus or workers):
+        raise RdtError("--gpus or --workers without --ray", remedy="they are for --ray ADDRESS; else use torchrun")
     if ray is not None:
         _print(_on_cluster(ray, gpus, workers, resume, _run_of(resume, config, changes, flags)), as_json)
         return
     with TrainingBar(quiet=as_json) as bar:
-        result = _resumed(resume, config, changes, flags, bar) if resume else _begun(config, changes, flags, bar)
+        result = _resumed(resume, changes, flags, bar) if resume else _begun(config, changes, flags, bar)
     _print(asdict(result), as_json)
 
 
@@ -82,17 +89,9 @@ def _begun(config: str | None, changes: list[str], flags: Mapping[str, Any], bar
     return training.train(run, bar)
 
 
-def _resumed(
-    run: str, config: str | None, changes: list[str], flags: Mapping[str, Any], bar: TrainingBar
-) -> "TrainResult":
-    from rdt_data.errors import RdtError
+def _resumed(run: str, changes: list[str], flags: Mapping[str, Any], bar: TrainingBar) -> "TrainResult":
     from rdt_model import train as training
     from rdt_model.run_config import changed
-
-    if config is not None:
-        raise RdtError(
-            "--resume with --config", remedy="a run goes on with its own configuration; give key=value changes"
-        )
 
     def change(saved: "RunConfig") -> "RunConfig":
         wanted = changed(saved, changes, **flags)

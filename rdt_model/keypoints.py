@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from rdt_data.errors import RdtError
 from rdt_model.images import ImageEncoder, ImageFormat
 
-_SHARP = 4.0  # standard deviation of a map's logits at the start, where features are of the order of 1
 _GROUPS = 8  # of channels that are normalised together
 
 
@@ -60,16 +59,14 @@ class KeypointEncoder(ImageEncoder):
             ]
         self.trunk = nn.Sequential(*layers)
         self.maps = nn.Conv2d(config.channels[-1], config.keypoints, 1)
-        # With torch's small weights every softmax is nearly even at first, every point is the middle, none learns.
-        nn.init.normal_(self.maps.weight, std=_SHARP / config.channels[-1] ** 0.5)
-        self.project = nn.Parameter(torch.randn(config.keypoints, 2, config.token_dim))
+        self.project = nn.Parameter(torch.randn(2, config.token_dim))
         self.bias = nn.Parameter(torch.randn(config.keypoints, config.token_dim))
 
     def encode(self, images: Tensor) -> Tensor:
         """images: (N, 3, size, size). returns: (N, keypoints, token_dim)."""
         x, y = self.keypoints(images).unsqueeze(-1).unbind(-2)  # (N, K, 1) each
         # Not a matrix product, which autocast would round to bfloat16: places need their digits.
-        return x * self.project[:, 0] + y * self.project[:, 1] + self.bias
+        return x * self.project[0] + y * self.project[1] + self.bias
 
     def keypoints(self, images: Tensor) -> Tensor:
         """Where each feature is. images: (N, 3, size, size). returns: (N, K, 2), x and y from -1 to 1."""

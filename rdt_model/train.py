@@ -55,5 +55,11 @@ def resume(
         )
     if config.out == saved.out:  # a run's folder may have been moved
         config = config.model_copy(update={"out": str(folder.parents[1])})
+    newer = [path for path in checkpoint_folder.checkpoints(Path(config.out) / "checkpoints") if path > folder]
+    if newer and folder.parents[1] == Path(config.out):
+        raise RdtError(
+            f"{config.out} holds {newer[-1].name}, which comes after {folder.name}",
+            remedy="go on with another --out, or remove the later checkpoints first",
+        )
     restored: Restored = read(folder)
     return Training(config, restored, report).run()

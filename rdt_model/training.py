@@ -224,7 +224,8 @@ class Training:
         if self.accelerator.is_main_process:
             self.out.mkdir(parents=True, exist_ok=True)
             (self.out / FILE).write_text(self.config.to_yaml(), encoding="utf-8")
-            (self.out / "parameters.txt").write_text(parameter_list(self.module), encoding="utf-8")
+            told = [*(f"{note}\n" for note in self.notes), parameter_list(self.module)]
+            (self.out / "parameters.txt").write_text("".join(reversed(told)), encoding="utf-8")
 
     def _log(self) -> "RunLog | _Silent":
         if not self.accelerator.is_main_process:

@@ -145,6 +145,14 @@ def test_a_resume_that_would_be_another_run_is_refused_with_the_difference(whole
         resume(whole, lambda saved: changed(saved, [change]))
 
 
+def test_an_earlier_checkpoint_is_not_gone_on_from_where_a_later_one_lies(whole: Path, tmp_path: Path):
+    earlier = whole / "checkpoints/step-00000004"
+    with pytest.raises(RdtError, match="holds step-00000008, which comes after step-00000004"):
+        resume(earlier)
+    assert resume(earlier, lambda saved: changed(saved, [f"out={tmp_path / 'branch'}"])).steps == 8
+    assert weights(whole, 8).keys() == weights(tmp_path / "branch", 8).keys()
+
+
 def test_a_resumed_run_may_go_further_where_the_learning_rate_is_constant(whole: Path, small, tmp_path: Path):
     train(small(tmp_path / "longer", "steps=4"))
     resume(tmp_path / "longer", lambda saved: changed(saved, ["steps=8"]))
