@@ -142,14 +142,23 @@ def write_policy(folder: str | Path, config: PolicyConfig, net: RDT, encoder: Im
     os.replace(unfinished, folder / POLICY)
 
 
-def read_policy(folder: str | Path) -> PolicyConfig | None:
+def read_policy(folder: str | Path, dataset: str | None = None) -> PolicyConfig | None:
     """What the policy.json of a directory says; None where there is none (a published checkpoint, a hub id).
 
+    dataset: of a policy trained on several stores, the file of that one (policy.<store>.json), where there is one.
     Raises SpecError that names file and key.
     """
-    path = Path(folder) / POLICY
-    if not path.is_file():
+    first = Path(folder) / POLICY
+    if not first.is_file():
         return None
+    config = _config(first)
+    if dataset is None or config.dataset == dataset:
+        return config
+    others = map(_config, sorted(Path(folder).glob("policy.*.json")))
+    return next((other for other in others if other.dataset == dataset), config)
+
+
+def _config(path: Path) -> PolicyConfig:
     try:
         return PolicyConfig.model_validate_json(path.read_bytes())
     except ValidationError as error:

@@ -128,10 +128,15 @@ def chosen_episodes(dataset: Dataset, wanted: str) -> list[int]:
 
 def policy_config(checkpoint: str, dataset: Dataset, image_encoder: str | None) -> tuple[PolicyConfig, list[str]]:
     """What policy.json says, or without one what is assumed, with a line for each assumption."""
-    config = read_policy(checkpoint)
+    config = read_policy(checkpoint, dataset.name)
     if config is not None:
         changes = {} if image_encoder is None else {"image_encoder": image_encoder}
-        return config.model_copy(update=changes), [f"{name} is {value}, as asked" for name, value in changes.items()]
+        told = [f"{name} is {value}, as asked" for name, value in changes.items()]
+        if config.dataset != dataset.name:
+            told.append(
+                f"the policy was trained on {config.dataset}, this is {dataset.name}: its normalisation is used"
+            )
+        return config.model_copy(update=changes), told
     cameras, history, assumed = _images(read_config(checkpoint))
     encoder = image_encoder or SIGLIP
     request = dataset.attributes["request"]

@@ -213,6 +213,16 @@ def test_a_directory_gives_the_policy_back(net, encoder, policy, tmp_path):
     np.testing.assert_allclose(loaded(observation()).actions, policy(observation()).actions, atol=1e-6)
 
 
+def test_a_policy_of_several_stores_is_read_for_the_one_that_is_asked_for(net, encoder, tmp_path):
+    about = config()
+    write_policy(tmp_path, about, net, encoder)
+    other = about.model_copy(update={"dataset": "other", "control_hz": 3.0})
+    (tmp_path / "policy.theirs.json").write_text(other.model_dump_json())
+    assert read_policy(tmp_path) == about
+    assert read_policy(tmp_path, "other") == other
+    assert read_policy(tmp_path, "unknown") == about
+
+
 def test_a_checkpoint_without_policy_json_needs_a_config(net, tmp_path):
     net.save_pretrained(tmp_path)
     assert read_policy(tmp_path) is None
