@@ -1,44 +1,31 @@
 """One piece of work at a time beside the caller's own: a checkpoint is written while training goes on.
 
-In: functions without arguments. Out: nothing; what one raised is raised by the next call, or by `close`.
+In: functions without arguments. Out: nothing; what one raised is raised by the next call, or at the end.
 """
 
-import threading
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from rdt_data.errors import RdtError
+from rdt_model.work_thread import Begun, WorkThread
 
 
 class Background:
     """A context manager, whose end waits for the work."""
 
     def __init__(self) -> None:
-        self._thread: threading.Thread | None = None
-        self._error: Exception | None = None
+        self._thread = WorkThread("checkpoint")
+        self._begun: Begun[object] | None = None
 
     def __call__(self, work: Callable[[], object]) -> None:
-        """Begin the work, after what was begun before."""
-        self.wait()
+        """Begin the work, after what was begun before. Raises what that raised."""
+        self._wait()
+        self._begun = self._thread.begin(work)
 
-        def do() -> None:
-            try:
-                work()
-            except (RdtError, OSError, RuntimeError, ValueError) as error:  # `wait` raises it
-                self._error = error
-
-        self._thread = threading.Thread(target=do, name="checkpoint")
-        self._thread.start()
-
-    def wait(self) -> None:
-        """Until the work is done. Raises what it raised."""
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
-        if self._error is not None:
-            error, self._error = self._error, None
-            raise error
+    def _wait(self) -> None:
+        begun, self._begun = self._begun, None
+        if begun is not None:
+            begun.result()
 
     def __enter__(self) -> Self:
         return self
@@ -46,7 +33,6 @@ class Background:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._thread.close()  # when the work is done
         if error is None:
-            self.wait()
-        elif self._thread is not None:
-            self._thread.join()
+            self._wait()

@@ -21,7 +21,6 @@ class Rates:
     def __init__(self, samples: int, draws: int) -> None:
         self.samples, self.draws = samples, draws
         self.seconds = self._waited_in_all = 0.0
-        self._first_wait = 0.0
         self._results: list[StepResult] = []
         self._waited, self._since = 0.0, time.perf_counter()
 

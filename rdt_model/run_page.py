@@ -15,8 +15,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
+from rdt_data.markup import Html, element
 from rdt_model.eval_run import POLICY
-from rdt_model.run_page_html import STYLE, Html, element, tile
+from rdt_model.run_page_html import STYLE, tile
 from rdt_model.run_page_sections import about, closed_loop, film, sampled, training, validation
 from rdt_model.run_record import RunRecord, read_record
 

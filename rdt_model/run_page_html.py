@@ -1,16 +1,13 @@
-"""The look of a run's page: elements as function calls, pictures, and the one style sheet.
+"""The look of a run's page: what it is built from, pictures, and the one style sheet.
 
-In: names, content, numbers. Out: `Html`. A text is escaped unless it is `Html`, so what a run's files say can never
-become markup. Knows nothing of runs.
+In: names, content, numbers. Out: `Html`, as `rdt_data.markup` makes it. Knows nothing of runs.
 """
 
-import html
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
+from rdt_data.markup import Html, element
 from rdt_model.plots import Panel, figure
-
-_EMPTY: Final = frozenset({"meta", "img"})  # those used here that HTML closes itself
 
 STYLE: Final = """
 :root {
@@ -71,33 +68,6 @@ figure { margin: 0; }
 video { display: block; max-width: 100%; max-height: 80vh; border-radius: 10px; }
 footer { margin-top: 3rem; }
 """
-
-
-class Html(str):
-    """A string that is HTML."""
-
-    __slots__ = ()
-
-
-def element(name: str, /, *content: object, **attributes: str | int | bool | None) -> Html:
-    """<name attributes>content</name>. class_ is `class`, aria_label `aria-label`; None and False leave one out."""
-    shown = "".join(
-        f" {key.rstrip('_').replace('_', '-')}" + ("" if value is True else f'="{html.escape(str(value))}"')
-        for key, value in attributes.items()
-        if value is not None and value is not False
-    )
-    return Html(f"<{name}{shown}>" if name in _EMPTY else f"<{name}{shown}>{joined(content)}</{name}>")
-
-
-def joined(content: object) -> Html:
-    """`Html` as it is, None as nothing, what is iterable one after the other, all else as escaped text."""
-    if content is None:
-        return Html()
-    if isinstance(content, Html):
-        return content
-    if isinstance(content, Iterable) and not isinstance(content, str):
-        return Html("".join(map(joined, content)))
-    return Html(html.escape(str(content)))
 
 
 def facts(pairs: Mapping[str, object]) -> Html:

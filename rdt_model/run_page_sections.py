@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
+from rdt_data.markup import Html, element, joined
 from rdt_model.eval_run import POLICY
 from rdt_model.plots import Curve, Panel
-from rdt_model.run_page_html import Html, element, facts, folded, interval, joined, missing, plots, table
+from rdt_model.run_page_html import facts, folded, interval, missing, plots, table
 from rdt_model.run_record import RunRecord
 from rdt_model.success import Rate
 

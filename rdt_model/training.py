@@ -200,7 +200,7 @@ class Training:
             config=self.config,
             model=self.module.net.config,
             weights={name: full(value) for name, value in _own(self.module).items()},
-            averages={name: full(value) for name, value in self.average.averages().items()},
+            averages={name: full(value) for name, value in self.average.averages().items() if name not in merged},
             optimiser={
                 name: {key: full(value) for key, value in state.items()}
                 for name, state in named_state(self.optimiser.optimizer, self.live).items()

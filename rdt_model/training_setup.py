@@ -6,7 +6,7 @@ not fit what is asked. Knows nothing of optimisers and the loop.
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,7 +45,7 @@ def build(
             load_trained_encoder(part.init, encoder)
     if config.lora is not None:
         add_adapters(net, config.lora)
-    vars(net.model)["gradient_checkpointing"] = config.gradient_checkpointing
+    net.model.gradient_checkpointing = config.gradient_checkpointing
     module = TrainingModule(net.train(), encoder.train(), config.loss)
     if config.compile:
         net.model.compile()
@@ -79,15 +79,6 @@ def parameter_list(module: nn.Module) -> str:
         sums[kind] += parameter.numel()
         rows.append(f"{kind:8} {name:70} {tuple(parameter.shape)}")
     return "\n".join([f"{sums['trained']:,} trained, {sums['frozen']:,} frozen", *rows]) + "\n"
-
-
-def parameter_counts(module: nn.Module) -> Mapping[str, tuple[int, int]]:
-    """Of network and encoder: how many numbers are trained, and frozen."""
-    counts = {}
-    for name, child in module.named_children():
-        by_kind = [sum(p.numel() for p in child.parameters() if p.requires_grad is kind) for kind in (True, False)]
-        counts[name] = (by_kind[0], by_kind[1])
-    return counts
 
 
 def _shape(part: ModelPart, encoder: ImageEncoder, cameras: tuple[str, ...], lang_token_dim: int) -> ModelConfig:

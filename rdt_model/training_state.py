@@ -3,7 +3,7 @@
     model.safetensors, config.json, image_encoder.safetensors    the moving average: the policy, ready to act
     policy.json, policy.<store>.json                              one per store of the mixture; the first without a name
     training/weights.safetensors                                  the weights as the optimiser has them
-    training/averages.safetensors                                 the moving average, by the names of the weights
+    training/averages.safetensors                                 the moving average of adapters, where there are any
     training/optimiser.safetensors                                its state, by weight
     training/state.json                                           step, numbers that are not tensors
     training/feed-RANK-of-RANKS.json                              where each rank's feed stands
@@ -33,17 +33,18 @@ from rdt_model.run_config import FILE, RunConfig, run_of
 
 FOLDER: Final = "training"
 FORMAT: Final = 1
+_ADAPTERS: Final = "averages.safetensors"
 
 Tensors = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A run after a step. weights: of the whole module, frozen encoder left out; averages: of the trained ones.
+    """A run after a step. weights: of the whole module, frozen encoder left out.
 
-    optimiser: weight -> its tensors; groups: numbers of the parameter groups. counters: what the loop counts. feeds: a
-    state per rank. policies: by store, the first is the one that policy.json holds. merged: the averages as a policy
-    acts with them.
+    merged: the moving averages as a policy acts with them, with the weights that are not trained. averages: of the
+    trained weights that `merged` does not hold, which are adapters. optimiser: weight -> its tensors. counters: what
+    the loop counts. feeds: a state per rank. policies: by store, the first is the one that policy.json holds.
     """
 
     step: int
@@ -74,7 +75,8 @@ def write(folder: Path, snapshot: Snapshot) -> None:
     training = folder / FOLDER
     training.mkdir()
     _save(training / "weights.safetensors", snapshot.weights)
-    _save(training / "averages.safetensors", snapshot.averages)
+    if snapshot.averages:
+        _save(training / _ADAPTERS, snapshot.averages)
     flat = {f"{name}/{key}": value for name, state in snapshot.optimiser.items() for key, value in state.items()}
     _save(training / "optimiser.safetensors", flat)
     state = {"format": FORMAT, "step": snapshot.step, "counters": dict(snapshot.counters)}
@@ -118,11 +120,23 @@ def read(folder: Path) -> Restored:
         step=state["step"],
         config=read_run(folder),
         weights=_load(training / "weights.safetensors"),
-        averages=_load(training / "averages.safetensors"),
+        averages=_averages(folder),
         optimiser=optimiser,
         counters=state["counters"],
         feeds=read_states(training),
     )
+
+
+def _averages(folder: Path) -> dict[str, Tensor]:
+    """The moving average of every weight, by its name in the module."""
+    parts = {
+        "net.": folder / checkpoint_files.SAFETENSORS,
+        "encoder.": folder / ENCODER,
+        "": folder / FOLDER / _ADAPTERS,
+    }
+    return {
+        prefix + name: value for prefix, path in parts.items() if path.is_file() for name, value in _load(path).items()
+    }
 
 
 def read_run(folder: Path) -> RunConfig:

@@ -130,7 +130,6 @@ def learning_rate(config: OptimiserPart, step: int, steps: int) -> float:
     warm = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
     if config.schedule == "constant":
         return config.learning_rate * warm
-
     done = max(step - config.warmup_steps, 0) / max(steps - config.warmup_steps, 1)
     return config.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * done))
 

@@ -7,22 +7,9 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from rdt_data.markup import Content, Html, element, joined
 from stats.report_data import About, Camera, LeftOut
-from stats.report_html import (
-    Content,
-    Html,
-    cell,
-    counted,
-    element,
-    folded,
-    four,
-    joined,
-    number,
-    right,
-    said,
-    svg,
-    table,
-)
+from stats.report_html import cell, counted, folded, four, number, right, said, svg, table
 
 SHOWN = 20
 """Rows that are shown at once; the rest is folded."""

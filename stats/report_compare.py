@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from rdt_data.layout import DIM, describe, preferred_name
+from rdt_data.markup import Content, Html, element, joined
 from stats.compare import Comparison, compare
 from stats.part_stats import Columns
 from stats.report_data import About
 from stats.report_findings import counts
-from stats.report_html import Content, Html, counted, element, ends, folded, four, joined, named, svg, table
+from stats.report_html import counted, ends, folded, four, named, svg, table
 from stats.report_slots import group_title, grouped, mean_and_std, quantiles
 
 REASONS = 12

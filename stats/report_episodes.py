@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from rdt_data.layout import preferred_name
+from rdt_data.markup import Html, element, joined
 from stats.report_data import About
-from stats.report_html import Html, counted, element, folded, four, joined, named, near, said, svg
+from stats.report_html import counted, folded, four, named, near, said, svg
 from stats.report_sample import Frame, Sampled, Strip
 from stats.report_slots import group_title, grouped, legend
 

@@ -3,10 +3,11 @@
 In: `About`. Out: an HTML section. Severity is told by a word and a sign, not by colour alone.
 """
 
+from rdt_data.markup import Content, Html, element, joined
 from stats.lint_check import SEVERITIES, Check, Finding, Severity
 from stats.lint_table import CHECKS
 from stats.report_data import About
-from stats.report_html import Content, Html, counted, element, folded, four, joined, number, said, table
+from stats.report_html import counted, folded, four, number, said, table
 
 SHOWN, LISTED = 10, 100
 """The findings of one check that are shown, and the most that are listed."""

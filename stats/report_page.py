@@ -11,12 +11,13 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from importlib.resources import files
 
+from rdt_data.markup import Html, element, joined
 from stats.report_about import about, instructions, lengths, tiles
 from stats.report_compare import comparison
 from stats.report_data import About
 from stats.report_episodes import episodes
 from stats.report_findings import findings
-from stats.report_html import Html, counted, element, joined, said
+from stats.report_html import counted, said
 from stats.report_slots import distributions, tables
 
 SECTIONS: Sequence[tuple[str, str, Callable[[About], Html]]] = (

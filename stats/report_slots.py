@@ -11,11 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from rdt_data.layout import GROUPS, SLOTS, preferred_name, unit
+from rdt_data.markup import Content, Html, element, joined
 from stats.buckets import Buckets
 from stats.part_stats import Columns
 from stats.reducers import Extent, Moments, Shape
 from stats.report_data import About
-from stats.report_html import Content, Html, element, ends, folded, four, joined, named, near, number, right, svg, table
+from stats.report_html import ends, folded, four, named, near, number, right, svg, table
 
 BINS = 48
 _TALL = 100

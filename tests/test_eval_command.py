@@ -1,76 +1,27 @@
 """`rdt eval` on a small policy: what it prints, its JSON, its video, where words come from, and its refusals."""
 
-import contextlib
-import io
 import json
 import re
-import sys
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
-import torch
+from demo_and_policy import demo_and_policy, run
 
-import cli.data
-import cli.train
-from converters.demo_data import write_demo_data
 from rdt_data.errors import RdtError
 from rdt_data.language import language_of
 from rdt_data.store import open_dataset
-from rdt_model import RDT, config_of_size
-from rdt_model.encoders import load_image_encoder
 from rdt_model.eval_options import EvalOptions, size_of, words_of, worlds_of
 from rdt_model.eval_video import caption, tiled
-from rdt_model.keypoints import KeypointConfig
-from rdt_model.policy_files import PolicyConfig, read_policy, slots_of, write_policy
-
-SIZES = KeypointConfig(image_size=16, keypoints=4, token_dim=8, channels=(8, 8))
-
-
-def run(program: str, *arguments: object) -> tuple[int, str, str]:
-    """Exit code, output and messages of a command."""
-    before, sys.argv = sys.argv, [program, *map(str, arguments)]
-    out, err, code = io.StringIO(), io.StringIO(), 0
-    try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            {"rdt": cli.train, "rdt-data": cli.data}[program].main()
-    except SystemExit as end:
-        code = int(end.code or 0)
-    finally:
-        sys.argv = before
-    return code, out.getvalue(), err.getvalue()
+from rdt_model.policy_files import read_policy
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, seeded_t5) -> Path:
     """A folder with demo data of every task as `store.zarr`, its words embedded, and a policy for it in `policy`."""
     folder = tmp_path_factory.mktemp("eval")
-    write_demo_data(folder / "raw", episodes=24, seed=0, formats=("aloha",))
-    for arguments in (
-        ["convert", folder / "raw" / "demo_aloha", folder / "store.zarr"],
-        ["embed-lang", folder / "store.zarr", "--model", seeded_t5],
-    ):
-        assert run("rdt-data", *arguments)[0] == 0
-    dataset = open_dataset(str(folder / "store.zarr"))
-    episode, width = dataset[0], language_of(dataset).dim
-    torch.manual_seed(0)
-    sizes = {"pred_horizon": 16, "lang_token_dim": width, "img_token_dim": 8, "max_lang_cond_len": 64}
-    net = RDT(config_of_size("tiny", **sizes, depth=2, frames=2, cameras=1, patches=4))
-    for parameter in net.parameters():
-        torch.nn.init.normal_(parameter, std=0.1)
-    config = PolicyConfig(
-        dataset=dataset.name,
-        spec_text=dataset.spec_text,
-        control_hz=dataset.control_hz,
-        state_slots=slots_of(episode.state_mask),
-        action_slots=slots_of(episode.action_mask),
-        cameras=("exterior",),
-        image_encoder="keypoints",
-        keypoints=SIZES,
-    )
-    write_policy(folder / "policy", config, net, load_image_encoder("keypoints", keypoints=SIZES))
-    return folder
+    return demo_and_policy(folder, seeded_t5, episodes=24, horizon=16, cameras=("exterior",))
 
 
 def evaluated(made: Path, *arguments: object) -> tuple[int, str, str]:

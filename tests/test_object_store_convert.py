@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stored_files import files, objects
 
 import converters.plan
 from converters.catalog import get
 from converters.run import ConvertReport, convert_dataset
 from rdt_data.errors import RdtError, RemoteError, StoreError
 from rdt_data.remote import file_system
-from rdt_data.remote_files import read_many
 from rdt_data.remote_ledger import RemoteLedger, RemotePlace
 from rdt_data.store import open_dataset
 
@@ -61,17 +61,6 @@ def memory(tmp_path) -> str:
 def dest(request, memory) -> str:
     """The URL of a store that is not there yet."""
     return memory if request.param == "memory" else f"{request.getfixturevalue('s3')()}/folder/made.zarr"
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def objects(url: str) -> dict[str, bytes]:
-    """Path -> bytes of every object below a URL."""
-    fs, path = file_system(url)
-    names = fs.find(path)
-    return dict(zip([name.removeprefix(f"{path}/") for name in names], read_many(fs, names), strict=True))
 
 
 def put(url: str, data: bytes = b"?") -> None:

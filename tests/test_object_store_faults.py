@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from stored_files import files, objects
 
 import converters.plan
 from converters.catalog import get
@@ -22,7 +23,6 @@ from converters.verify import verify_store
 from rdt_data import Feed, Mixture, open_dataset
 from rdt_data.errors import RemoteError
 from rdt_data.remote import file_system
-from rdt_data.remote_files import read_many
 from stats.measure import measure_stores
 
 RATE = {"500": 0.05, "done, but 500": 0.05, "slow": 0.03, "cut": 0.05, "cut upload": 0.05, "silent": 0.005}
@@ -153,16 +153,6 @@ def source(rlds_source, tmp_path_factory) -> Path:
 
 def convert(source: Path, dest: object, **options: Any) -> None:
     convert_dataset(source, dest, converters.plan.Request.of(get("demo_two_arm")), **options)
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def objects(url: str) -> dict[str, bytes]:
-    fs, path = file_system(url)
-    names = fs.find(path)
-    return dict(zip([name.removeprefix(f"{path}/") for name in names], read_many(fs, names), strict=True))
 
 
 def samples(store: object) -> list[np.ndarray]:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from stored_files import files, objects
 
 from converters.catalog import get
 from converters.plan import Request
@@ -14,19 +15,8 @@ from rdt_data.language import language_of
 from rdt_data.merge import merge_stores
 from rdt_data.merge_target import Remote
 from rdt_data.remote import file_system
-from rdt_data.remote_files import put_folder, read_many
+from rdt_data.remote_files import put_folder
 from rdt_data.store import open_dataset
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def objects(url: str) -> dict[str, bytes]:
-    """Path -> bytes of every object below a URL."""
-    fs, path = file_system(url)
-    names = fs.find(path)
-    return dict(zip([name.removeprefix(f"{path}/") for name in names], read_many(fs, names), strict=True))
 
 
 @pytest.fixture(params=["memory", "s3"])

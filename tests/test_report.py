@@ -19,12 +19,12 @@ from rdt_data.errors import RdtError, StoreError
 from rdt_data.images import decode, encode_jpeg, resize
 from rdt_data.layout import preferred_name, unit
 from rdt_data.ledger import Ledger, commit
+from rdt_data.markup import element
 from rdt_data.parts import PartWriter
 from rdt_data.store import open_dataset
 from stats.compare import compare
 from stats.measure import measure_stores
 from stats.report import write_report
-from stats.report_html import element
 from stats.report_page import SECTIONS
 from stats.report_sample import LONGEST_SIDE, evenly, sampled_numbers
 

@@ -1,11 +1,8 @@
 """`rdt sample`: predicted against recorded chunks of a store, its numbers against the definitions, its files, its words."""
 
-import contextlib
-import io
 import json
 import re
 import shutil
-import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -13,12 +10,10 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from demo_and_policy import demo_and_policy, run
 from hypothesis import given
 from hypothesis import strategies as st
 
-import cli.data
-import cli.train
-from converters.demo_data import write_demo_data
 from rdt_data import rotations
 from rdt_data.errors import RdtError
 from rdt_data.language import language_of
@@ -26,61 +21,18 @@ from rdt_data.layout import resolve
 from rdt_data.remote import file_system
 from rdt_data.remote_files import put_folder
 from rdt_data.store import open_dataset
-from rdt_model import RDT, config_of_size
-from rdt_model.encoders import load_image_encoder
-from rdt_model.keypoints import KeypointConfig
 from rdt_model.offline import ErrorSums, angle_between, compare, distance
 from rdt_model.plots import Curve, Panel, figure
 from rdt_model.policy import Chunk, Policy
-from rdt_model.policy_files import PolicyConfig, slots_of, write_policy
 from rdt_model.sample_run import cameras_not_shared, chosen_episodes, policy_config, words
 
-SIZES = KeypointConfig(image_size=16, keypoints=4, token_dim=8, channels=(8, 8))
 HORIZON = 24
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, seeded_t5) -> Path:
     """A folder with demo data as `store.zarr`, its words embedded, and an untrained policy for it in `policy`."""
-    folder = tmp_path_factory.mktemp("sample")
-    write_demo_data(folder / "raw", episodes=2, seed=0, formats=("aloha",))
-    for arguments in (
-        ["convert", folder / "raw" / "demo_aloha", folder / "store.zarr"],
-        ["embed-lang", folder / "store.zarr", "--model", seeded_t5],
-    ):
-        assert run("rdt-data", *arguments)[0] == 0
-    dataset = open_dataset(str(folder / "store.zarr"))
-    episode, width = dataset[0], language_of(dataset).dim
-    torch.manual_seed(0)
-    sizes = {"pred_horizon": HORIZON, "lang_token_dim": width, "img_token_dim": 8, "max_lang_cond_len": 64}
-    net = RDT(config_of_size("tiny", **sizes, depth=2, frames=2, cameras=3, patches=4))
-    for parameter in net.parameters():
-        torch.nn.init.normal_(parameter, std=0.1)
-    config = PolicyConfig(
-        dataset=dataset.name,
-        spec_text=dataset.spec_text,
-        control_hz=dataset.control_hz,
-        state_slots=slots_of(episode.state_mask),
-        action_slots=slots_of(episode.action_mask),
-        image_encoder="keypoints",
-        keypoints=SIZES,
-    )
-    write_policy(folder / "policy", config, net, load_image_encoder("keypoints", keypoints=SIZES))
-    return folder
-
-
-def run(program: str, *arguments: object) -> tuple[int, str, str]:
-    """Exit code, output and messages of a command."""
-    before, sys.argv = sys.argv, [program, *map(str, arguments)]
-    out, err, code = io.StringIO(), io.StringIO(), 0
-    try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            {"rdt": cli.train, "rdt-data": cli.data}[program].main()
-    except SystemExit as end:
-        code = int(end.code or 0)
-    finally:
-        sys.argv = before
-    return code, out.getvalue(), err.getvalue()
+    return demo_and_policy(tmp_path_factory.mktemp("sample"), seeded_t5, episodes=2, horizon=HORIZON)
 
 
 def sample(made: Path, out: Path, *arguments: object) -> tuple[int, str, str]:

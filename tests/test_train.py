@@ -125,8 +125,8 @@ def test_sigterm_saves_a_checkpoint_first(whole: Path, small, tmp_path: Path):
 
     result = train(small(out, "checkpoint.every=100"), stop_at_three)
     assert result.stopped == "SIGTERM"
-    assert result.steps < 8
-    assert Path(result.checkpoint).name in {"step-00000004"}
+    assert result.steps == 4
+    assert Path(result.checkpoint).name == "step-00000004"
     resume(out)
     assert_same_run(whole, out)
 
@@ -193,7 +193,7 @@ def test_validation_is_logged_for_raw_weights_and_averages(small, tmp_path: Path
     found = read_metrics(tmp_path / "run")[-1]
     for kind in ("validation", "validation_ema"):
         assert found[f"{kind}/loss"] > 0
-        assert found[f"{kind}/overall_avg_sample_mse"] == pytest.approx(found[f"{kind}/demo_sample_mse"], rel=0.2)
+        assert found[f"{kind}/overall_avg_sample_mse"] == pytest.approx(found[f"{kind}/demo_sample_mse"], rel=1e-6)
         assert found[f"{kind}/right_arm_joint_1_pos_rad"] > 0
     assert found["validation/loss"] != found["validation_ema/loss"]
 

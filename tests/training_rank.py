@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from batch_rows import rows_of
 from safetensors.torch import save_file
 
 from rdt_data import Feed
@@ -48,18 +49,6 @@ def main(store: str, out: str, accumulate: int) -> None:
         state = accelerator.unwrap_model(wrapped).state_dict()
         save_file({**state, "losses": torch.stack(losses)}, Path(out))
     accelerator.end_training()
-
-
-def rows_of(batch, rows):
-    """A batch of these rows of another."""
-    from dataclasses import fields, replace
-
-    from rdt_data.batch import Tokens
-
-    tokens = Tokens(batch.language.tokens[rows], batch.language.mask[rows])
-    names = [one.name for one in fields(batch) if one.name not in ("language", "instruction")]
-    texts = tuple(batch.instruction[number] for number in rows)
-    return replace(batch, language=tokens, instruction=texts, **{name: getattr(batch, name)[rows] for name in names})
 
 
 if __name__ == "__main__":
