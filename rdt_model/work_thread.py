@@ -42,10 +42,15 @@ class WorkThread:
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_timed(work), self._loop))
 
     def close(self) -> None:
-        """End the thread when it has done what it was asked for."""
+        """End the thread when it has done what it was asked for, and all results are where they are waited for."""
+        self.begin(_nothing).result()  # results are handed on in the order of the work
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+
+def _nothing() -> None:
+    pass
 
 
 async def _timed(work: Callable[[], Result]) -> tuple[Result, float]:
