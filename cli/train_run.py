@@ -86,7 +86,7 @@ def _begun(config: str | None, changes: list[str], flags: Mapping[str, Any], bar
 
     run = load_run(config, changes, **flags)
     bar.begin(0, run.steps)
-    return training.train(run, bar)
+    return training.train(run, bar, bar.tell)
 
 
 def _resumed(run: str, changes: list[str], flags: Mapping[str, Any], bar: TrainingBar) -> "TrainResult":
@@ -98,7 +98,7 @@ def _resumed(run: str, changes: list[str], flags: Mapping[str, Any], bar: Traini
         bar.begin(0, wanted.steps)
         return wanted
 
-    return training.resume(run, change, bar)
+    return training.resume(run, change, bar, bar.tell)
 
 
 def _print(result: Mapping[str, Any], as_json: bool) -> None:

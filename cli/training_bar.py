@@ -34,6 +34,13 @@ class TrainingBar:
         self._bar = bar, bar.add_task("", total=steps, completed=done)
         bar.start()
 
+    def tell(self, line: str) -> None:
+        """A line about the run."""
+        if self._bar is not None:
+            self._bar[0].console.print(line, highlight=False)
+        elif not self.quiet:
+            typer.echo(line)
+
     def __call__(self, step: int, numbers: Mapping[str, float]) -> None:
         if self.quiet:
             return

@@ -70,7 +70,7 @@ def _rank(about: Mapping[str, Any]) -> None:
 
     config = run_of(about["config"], "the run")
     run = about["resumed"]
-    result = train(config, _say) if run is None else resume(run, lambda saved: config, _say)
+    result = train(config, _say, print) if run is None else resume(run, lambda saved: config, _say, print)
     if int(os.environ.get("RANK", "0")) == 0:
         Path(config.out, _RESULT).write_text(json.dumps(asdict(result)))
 

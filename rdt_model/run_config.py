@@ -24,6 +24,11 @@ from rdt_model.keypoints import KeypointConfig
 
 RUNS: Final = Path(__file__).parent / "runs"
 FILE: Final = "run.yaml"
+"""In the folder of a run and of each checkpoint: the whole configuration."""
+
+PARAMETERS: Final = "parameters.txt"
+"""In the folder of a run: every parameter, trained or frozen."""
+
 KEYPOINTS: Final = "keypoints"
 
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -17,10 +17,8 @@ from rdt_data.errors import RdtError
 from rdt_data.yaml_model import parse_yaml
 from rdt_model.eval_run import POLICY, EvalReport
 from rdt_model.offline import SampleReport
-from rdt_model.run_config import FILE
+from rdt_model.run_config import FILE, PARAMETERS
 from rdt_model.training_log import METRICS, read_metrics
-
-PARAMETERS: Final = "parameters.txt"
 
 Kind = TypeVar("Kind")
 

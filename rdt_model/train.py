@@ -25,19 +25,27 @@ MAY_CHANGE: Final = (
 Report = Callable[[int, Mapping[str, float]], None]
 """Called with a step and its numbers, as they are logged."""
 
+Tell = Callable[[str], None]
+"""Called with lines about a run before it begins: what is trained, what is frozen, what of `model.init` was resized."""
 
-def train(config: RunConfig, report: Report = lambda step, numbers: None) -> TrainResult:
+
+def train(
+    config: RunConfig, report: Report = lambda step, numbers: None, tell: Tell = lambda line: None
+) -> TrainResult:
     """Begin a run. Raises RdtError when its folder holds one already, and for everything that cannot be meant."""
     if checkpoint_folder.checkpoints(Path(config.out) / "checkpoints"):
         raise RdtError(
             f"{config.out} holds the checkpoints of a run",
             remedy=f"go on with `rdt train --resume {config.out}`, or give another out",
         )
-    return Training(config, None, report).run()
+    return Training(config, None, report, tell).run()
 
 
 def resume(
-    run: str | Path, change: Callable[[RunConfig], RunConfig] = lambda config: config, report: Report = lambda *_: None
+    run: str | Path,
+    change: Callable[[RunConfig], RunConfig] = lambda config: config,
+    report: Report = lambda step, numbers: None,
+    tell: Tell = lambda line: None,
 ) -> TrainResult:
     """Go on from the newest checkpoint of a run, or from the one that is given.
 
@@ -62,4 +70,4 @@ def resume(
             remedy="go on with another --out, or remove the later checkpoints first",
         )
     restored: Restored = read(folder)
-    return Training(config, restored, report).run()
+    return Training(config, restored, report, tell).run()

@@ -21,13 +21,13 @@ from rdt_model.ema import MovingAverage
 from rdt_model.optimiser import make_optimiser, named_state, restore_optimiser
 from rdt_model.ranks import full, gathered
 from rdt_model.rates import Rates
-from rdt_model.run_config import FILE, RunConfig
+from rdt_model.run_config import FILE, PARAMETERS, RunConfig
 from rdt_model.run_data import cameras_of, facts_of, one_language
 from rdt_model.stop_signal import StopSignal
 from rdt_model.training_batch import BatchMaker, TrainingBatch
 from rdt_model.training_log import RunLog
 from rdt_model.training_module import TrainingModule
-from rdt_model.training_setup import accelerate, build, parameter_list, trained
+from rdt_model.training_setup import accelerate, build, parameter_counts, parameter_list, trained
 from rdt_model.training_state import Restored, Snapshot
 from rdt_model.training_step import Rows, Stepper, Watch
 from rdt_model.validation import Validation, held_out
@@ -49,12 +49,16 @@ class TrainResult:
 
 
 class Training:
-    """One run. report: called with a step and its numbers."""
+    """One run. report: called with a step and its numbers; tell: with lines about the run, before it begins."""
 
     def __init__(
-        self, config: RunConfig, restored: Restored | None, report: Callable[[int, Mapping[str, float]], None]
+        self,
+        config: RunConfig,
+        restored: Restored | None,
+        report: Callable[[int, Mapping[str, float]], None],
+        tell: Callable[[str], None],
     ) -> None:
-        self.config, self.report, self.out = config, report, Path(config.out)
+        self.config, self.report, self.tell, self.out = config, report, tell, Path(config.out)
         self.start = restored.step if restored else 0
         self.accelerator: Accelerator = accelerate(config)
         self.mixture = config.load_mixture()
@@ -224,8 +228,12 @@ class Training:
         if self.accelerator.is_main_process:
             self.out.mkdir(parents=True, exist_ok=True)
             (self.out / FILE).write_text(self.config.to_yaml(), encoding="utf-8")
-            told = [*(f"{note}\n" for note in self.notes), parameter_list(self.module)]
-            (self.out / "parameters.txt").write_text("".join(reversed(told)), encoding="utf-8")
+            listed = parameter_list(self.module)
+            (self.out / PARAMETERS).write_text(
+                "".join([listed, *(f"{note}\n" for note in self.notes)]), encoding="utf-8"
+            )
+            for line in (*self.notes, *parameter_counts(self.module), f"each parameter: {self.out / PARAMETERS}"):
+                self.tell(line)
 
     def _log(self) -> "RunLog | _Silent":
         if not self.accelerator.is_main_process:

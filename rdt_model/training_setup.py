@@ -78,7 +78,18 @@ def parameter_list(module: nn.Module) -> str:
         kind = "trained" if parameter.requires_grad else "frozen"
         sums[kind] += parameter.numel()
         rows.append(f"{kind:8} {name:70} {tuple(parameter.shape)}")
-    return "\n".join([f"{sums['trained']:,} trained, {sums['frozen']:,} frozen", *rows]) + "\n"
+    return "\n".join([f"{sums['trained']:,} trained, {sums['frozen']:,} frozen", *rows])
+
+
+def parameter_counts(module: nn.Module) -> list[str]:
+    """A line for each of network and encoder: how many numbers are trained, how many frozen."""
+    lines = []
+    for name, child in module.named_children():
+        trains, stays = (
+            sum(p.numel() for p in child.parameters() if p.requires_grad is kind) for kind in (True, False)
+        )
+        lines.append(f"{name}: {trains:,} numbers trained, {stays:,} frozen")
+    return lines
 
 
 def _shape(part: ModelPart, encoder: ImageEncoder, cameras: tuple[str, ...], lang_token_dim: int) -> ModelConfig:

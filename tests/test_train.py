@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from demo_and_policy import run
 from safetensors.numpy import load_file
 
 from rdt_data.errors import RdtError
@@ -34,10 +36,10 @@ SMALL = (
 def small(demo_store: Path) -> Callable[..., RunConfig]:
     """A run of seconds: `small(out, *changes)`."""
 
-    def run(out: Path, *changes: str) -> RunConfig:
+    def configured(out: Path, *changes: str) -> RunConfig:
         return load_run(None, [*SMALL, *changes], data=[str(demo_store)], out=str(out))
 
-    return run
+    return configured
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +83,32 @@ def test_a_run_leaves_a_policy_its_configuration_its_metrics_and_a_list_of_its_p
     assert policy.net.config.pred_horizon == 4
     about = changed(load_run(whole / "run.yaml"), [])
     assert about == load_run(whole / "checkpoints/last/run.yaml"), "saved with the run and with each checkpoint"
+
+
+def test_a_run_tells_before_it_begins_what_is_trained_and_what_was_resized(whole: Path, small, tmp_path: Path):
+    told: list[str] = []
+    wider = ("steps=1", "model.horizon=6", f"model.init={whole / 'checkpoints/last'}", "normalisation=z-score")
+    train(small(tmp_path / "run", *wider), tell=told.append)
+    assert any("x_pos_embed" in line for line in told)
+    for part in ("net", "encoder"):
+        assert any(re.fullmatch(rf"{part}: [\d,]+ numbers trained, 0 frozen", line) for line in told)
+    assert told[-1] == f"each parameter: {tmp_path / 'run/parameters.txt'}"
+
+
+@pytest.mark.parametrize(
+    ("flags", "problem"),
+    [
+        (["--resume", "RUN", "--config", "demo"], "--resume with --config"),
+        (["--resume", "RUN", "--config", "demo", "--ray", "local"], "--resume with --config"),
+        (["--gpus", "2"], "--gpus or --workers without --ray"),
+        (["--resume", "NOTHING"], "holds no checkpoint"),
+    ],
+)
+def test_flags_that_do_not_go_together_are_refused(whole: Path, tmp_path: Path, flags: list[str], problem: str):
+    places = {"RUN": str(whole), "NOTHING": str(tmp_path)}
+    code, _, err = run("rdt", "train", *(places.get(flag, flag) for flag in flags))
+    assert code == 1
+    assert problem in err
 
 
 def test_the_same_run_gives_the_same_bits(whole: Path, small, tmp_path: Path):
